@@ -1,0 +1,101 @@
+"""Closed, immutable Parquet files that wait outside the tables until the asset of their table takes them in.
+
+What belongs here: writing, listing, reading and removing landing files. What does not: fetching or checking rows
+(`importer`, `backfill`) and the tables themselves (`lake`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from altforecast.errors import InputError, StorageError
+from altforecast.tables import table as table_of
+from altforecast_io.provenance import METADATA_KEY, Provenance, decode
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
+_SUFFIX = ".parquet"
+_PARTIAL = ".partial"
+
+
+def landing_dir(lake_root: Path, table: str = "bars") -> Path:
+    """Folder of the landing files of one table; raises UnknownNameError for an unknown table. Need not exist."""
+    return lake_root / "landing" / table_of(table).name
+
+
+def write_landing(lake_root: Path, name: str, frame: pl.DataFrame, provenance: Provenance | None = None, *, table: str = "bars") -> Path:
+    """Write one closed file atomically (partial file, fsync, rename, fsync of the folder) and return its path.
+
+    frame: rows of the table, any row order; checked against the table's schema (SchemaError) and stored sorted.
+    name: file name without suffix; an existing file of that name is replaced as a whole.
+    Raises InputError on a name that is no plain file name, StorageError when the disk refuses; then nothing is left behind.
+    """
+    if not _NAME.match(name):
+        raise InputError("name", name, "not a plain file name")
+    ordered = table_of(table).conform(frame)
+    folder = landing_dir(lake_root, table)
+    final = folder / f"{name}{_SUFFIX}"
+    partial = folder / f"{name}.{os.getpid()}{_PARTIAL}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ordered.write_parquet(partial, compression="zstd", metadata={METADATA_KEY: provenance.encode()} if provenance else None)
+        _sync(partial)
+        partial.replace(final)
+        _sync(folder)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"landing file {final.name} could not be written: {error.strerror or error}") from error
+    return final
+
+
+def landing_files(lake_root: Path, table: str = "bars", prefix: str = "") -> list[Path]:
+    """Closed files in order of name, of those whose name starts with `prefix`; empty where the folder is missing."""
+    return sorted(landing_dir(lake_root, table).glob(f"{prefix}*{_SUFFIX}"))
+
+
+def read_landing(paths: Path | Iterable[Path], table: str = "bars") -> pl.DataFrame:
+    """Rows of one or more landing files one after the other (later files may repeat keys of earlier ones).
+
+    A file that a compaction removed meanwhile counts as empty; no files give an empty frame of the table.
+    """
+    schema = table_of(table).schema
+    frames = [_read(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+    present = [frame.select(schema.names()) for frame in frames if frame is not None]
+    return pl.concat(present) if present else pl.DataFrame(schema=schema)
+
+
+def landing_provenance(path: Path) -> Provenance | None:
+    """The provenance in a landing file, or None where its writer gave none."""
+    raw = pl.read_parquet_metadata(path).get(METADATA_KEY)
+    return decode(raw) if raw else None
+
+
+def remove_landing(paths: Sequence[Path]) -> int:
+    """Remove taken-in files and return how many were still there."""
+    removed = 0
+    for path in paths:
+        try:
+            path.unlink()
+            removed += 1
+        except FileNotFoundError:
+            continue
+    return removed
+
+
+def _read(path: Path) -> pl.DataFrame | None:
+    try:
+        return pl.read_parquet(path, hive_partitioning=False)
+    except FileNotFoundError:
+        return None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
