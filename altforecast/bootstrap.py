@@ -88,8 +88,10 @@ def _check(
 def _per_cluster(labels: NDArray[np.int64], clusters: NDArray[np.int64], hits: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Hits and events of each label, shapes (k,)."""
     at = np.searchsorted(labels, clusters)
-    k = len(labels)
-    return np.bincount(at, weights=np.asarray(hits, dtype=np.float64), minlength=k), np.bincount(at, minlength=k).astype(np.float64)
+    found, events = np.zeros(len(labels)), np.zeros(len(labels))
+    np.add.at(found, at, np.asarray(hits, dtype=np.float64))
+    np.add.at(events, at, 1.0)
+    return found, events
 
 
 def _drawn_lifts(events: tuple[Floats, Floats], base: tuple[Floats, Floats], draws: int, seed: int) -> Floats:
