@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from altforecast_io.dagster_home import write_dagster_home
 from honcho.environ import parse_procfile
 from honcho.manager import Manager
 
 from altforecast.errors import InputError
-from altforecast_io.dagster_home import write_dagster_home
 from altforecast_io.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent

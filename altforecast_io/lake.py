@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ from altforecast_io.provenance import METADATA_KEY, Provenance, data_version, de
 HOT_ROWS = 500
 """Newest rows kept per series in the hot file."""
 ROW_GROUP_ROWS = 100_000
+OPEN_FILES = 200
+"""Files read at once; more are read in turns, to stay under the process's limit of open files."""
 FORMAT = 1
 
 
@@ -182,19 +184,18 @@ class Lake:
     ) -> pl.DataFrame:
         """Rows with start <= ts < end, sorted as the table says; an empty table gives an empty frame."""
         spec = table(name)
-        paths = [p.path for p in self.files(name, timeframe, start, end)]
         names = list(columns) if columns else spec.schema.names()
-        if not paths:
-            return spec.empty().select(names)
-        frame = pl.scan_parquet(paths, hive_partitioning=False)
+        wanted = pl.lit(True)
         if start is not None:
-            frame = frame.filter(pl.col("ts") >= start)
+            wanted &= pl.col("ts") >= start
         if end is not None:
-            frame = frame.filter(pl.col("ts") < end)
+            wanted &= pl.col("ts") < end
         if series is not None:
-            frame = frame.filter(series_filter(series))
+            wanted &= series_filter(series)
         needed = list(dict.fromkeys([*names, *spec.sort]))
-        return frame.select(needed).sort(spec.sort).select(names).collect()
+        parts = self.files(name, timeframe, start, end)
+        frames = [_read_once(batch, wanted, needed) for batch in batched(parts, OPEN_FILES)]
+        return pl.concat([spec.empty().select(needed), *frames]).sort(spec.sort).select(names)
 
     def hot_path(self, name: str, timeframe: Timeframe | str) -> Path:
         """Path of the hot file, whether it exists or not."""
@@ -207,11 +208,15 @@ class Lake:
 
     # ---- writing
 
-    def replace(self, name: str, frame: pl.DataFrame, scope: Scope, provenance: Provenance) -> list[PartFile]:
+    def replace(
+        self, name: str, frame: pl.DataFrame, scope: Scope, provenance: Provenance | Callable[[PartFile], Provenance]
+    ) -> list[PartFile]:
         """Put `frame` in place of all rows inside the scope; rows outside it stay. Returns the files written.
 
-        The window is widened to whole months. Raises SchemaError for rows outside the scope or a wrong schema, StorageError
-        when the disk refuses; in both cases the files that stood before are intact.
+        The window is widened to whole months; `provenance` may be a function of the part, where inputs differ by month.
+        Each file changes all or nothing; a failure in the middle leaves the later files as they were, and the same call
+        again completes the work. Raises SchemaError for rows outside the scope or a wrong schema (then nothing is written)
+        and StorageError when the disk refuses.
         """
         spec = table(name)
         rows = spec.conform(frame)
@@ -228,7 +233,9 @@ class Lake:
         self._log(written)
         return written
 
-    def _replace_months(self, spec: Table, tf: str, rows: pl.DataFrame, scope: Scope, provenance: Provenance) -> list[PartFile]:
+    def _replace_months(
+        self, spec: Table, tf: str, rows: pl.DataFrame, scope: Scope, provenance: Provenance | Callable[[PartFile], Provenance]
+    ) -> list[PartFile]:
         months = months_between(scope.window)
         by_month = _split_by_month(rows)
         outside = set(by_month) - {m.strftime("%Y-%m") for m in months}
@@ -244,14 +251,12 @@ class Lake:
             if new.is_empty():
                 part.path.unlink(missing_ok=True)
                 continue
-            self._write(part, new, provenance)
+            self._write(part, new, provenance(part) if callable(provenance) else provenance)
             written.append(part)
         return written
 
     def _write(self, part: PartFile, frame: pl.DataFrame, provenance: Provenance) -> None:
-        record = replace(
-            provenance, data_version=data_version(frame), part=part.name, n_rows=frame.height, environment=self.environment
-        )
+        record = replace(provenance, data_version=data_version(frame), part=part.name, n_rows=frame.height, environment=self.environment)
         write_parquet_atomically(part.path, frame, {METADATA_KEY: record.encode()})
 
     def _refresh_hot(self, spec: Table, tf: str, rows: pl.DataFrame, scope: Scope) -> None:
@@ -277,6 +282,28 @@ class Lake:
         folder.mkdir(exist_ok=True)
         with (folder / f"{name}.{tf or 'all'}.lock").open("w") as file, _exclusive(file):
             yield
+
+
+def batched(parts: Sequence[PartFile], size: int) -> Iterator[Sequence[PartFile]]:
+    """The parts in runs of at most `size`."""
+    return (parts[i : i + size] for i in range(0, len(parts), size))
+
+
+def _read_once(parts: Sequence[PartFile], wanted: pl.Expr, columns: Sequence[str]) -> pl.DataFrame:
+    """Rows of the parts through handles opened once: a scan by path reopens the file for its pages, and a writer that
+    renames a new file over it in between would make the footer of one version read the pages of another."""
+    with ExitStack() as stack:
+        handles = [stack.enter_context(handle) for part in parts if (handle := _open(part)) is not None]
+        if not handles:
+            return pl.DataFrame(schema={c: table(parts[0].table).schema[c] for c in columns})
+        return pl.scan_parquet(handles, hive_partitioning=False).filter(wanted).select(columns).collect()
+
+
+def _open(part: PartFile) -> IO[bytes] | None:
+    try:
+        return part.path.open("rb")
+    except FileNotFoundError:
+        return None
 
 
 def series_filter(series: Iterable[Series]) -> pl.Expr:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
 
@@ -67,14 +66,14 @@ def data_version(frame: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _content(series: pl.Series) -> Iterator[memoryview | bytes]:
+def _content(series: pl.Series) -> Iterator[bytes]:
     """Bytes that determine the values; runs of equal text are counted once, because symbols repeat by the thousand."""
     if series.null_count():
-        yield memoryview(series.is_null().to_numpy()).cast("B")
+        yield series.is_null().to_numpy().tobytes()
     if series.dtype == pl.String:
         runs = series.rle().struct.unnest()
-        yield memoryview(np.ascontiguousarray(runs["len"].to_numpy())).cast("B")
+        yield runs["len"].to_numpy().tobytes()
         yield "\x1f".join(v or "" for v in runs["value"].to_list()).encode()
     elif len(series):
         filled = series.to_physical().fill_null(False if series.dtype == pl.Boolean else 0)
-        yield memoryview(np.ascontiguousarray(filled.to_numpy())).cast("B")
+        yield filled.to_numpy().tobytes()

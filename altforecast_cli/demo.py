@@ -1,0 +1,103 @@
+"""`altforecast demo`: the whole platform on a simulated market, without keys or network.
+
+What belongs here: the order of the demo's steps. What does not: the simulated market (altforecast_sandbox) and the
+platform itself, which is the same code as in production pointed at stand-in addresses.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from altforecast_io.dagster_home import write_dagster_home
+from rich.console import Console
+
+from altforecast.errors import StorageError
+from altforecast_cli.processes import REPOSITORY, child_environment, chosen, supervise
+from altforecast_io.lake import Lake
+from altforecast_io.settings import Settings
+
+DEMO_SECRET = "sandbox-demo"
+BANNER = "SANDBOX: simulated market, no real prices"
+
+
+@contextmanager
+def sandbox_servers(seed: int, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Start the stand-in servers and give their addresses; stops them at the end."""
+    command = [sys.executable, "-m", "altforecast_sandbox", "--seed", str(seed), "--port", "0"]
+    process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise StorageError("the sandbox servers did not start; see the lines above")
+        yield orjson.loads(line)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def demo_variables(addresses: dict[str, Any]) -> dict[str, str]:
+    """Variables that point every outside service at its stand-in."""
+    return {
+        "EXCHANGE_BASE_URLS": ",".join(f"{venue}={url}" for venue, url in addresses["venues"].items()),
+        "CONTEXT_BTC_DOMINANCE_URL": addresses["coingecko"] + "/api/v3/global",
+        "CONTEXT_FEAR_GREED_URL": addresses["alternative_me"] + "/fng/?limit=1",
+        "SECRET_WEBHOOK_TOKEN": DEMO_SECRET,
+    }
+
+
+def run_step(words: list[str], environment: dict[str, str]) -> None:
+    """Run one `altforecast` command as a user would; raises StorageError when it fails."""
+    result = subprocess.run([sys.executable, "-m", "altforecast_cli", *words], env=environment, cwd=REPOSITORY, check=False)
+    if result.returncode:
+        raise StorageError(f"altforecast {words[0]} ended with code {result.returncode}; its lines above say why")
+
+
+def fill(seed: int, settings: Settings, environment: dict[str, str], console: Console) -> None:
+    """Import simulated history and build every signal from it; does nothing when the lake has bars already."""
+    if Lake(settings.lake_dir, settings.environment).files("bars"):
+        console.print(f"using the sandbox lake at {settings.lake_dir}")
+        return
+    history = settings.home / "history"
+    words = [sys.executable, "-m", "altforecast_sandbox.history", "--seed", str(seed), "--folder", str(history)]
+    subprocess.run(words, env=environment, cwd=REPOSITORY, check=True)
+    run_step(["import", str(history)], environment)
+    run_step(["backfill"], environment)
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="port of the dashboard and API")] = 8000,
+    dagster_port: Annotated[int, typer.Option(help="port of the Dagster UI")] = 3000,
+    seed: Annotated[int, typer.Option(help="seed of the simulated market")] = 7,
+    seconds: Annotated[float | None, typer.Option("--for", help="stop by itself after so many seconds of running")] = None,
+    only: Annotated[str, typer.Option(help="start only these processes, comma separated")] = "",
+) -> None:
+    """Simulated market in, every signal out: fills a sandbox lake, starts all processes, posts alerts as bars close."""
+    console, began = Console(), time.monotonic()
+    console.rule(BANNER)
+    settings = Settings.load(environment="sandbox", port=port, dagster_port=dagster_port)
+    settings.make_folders()
+    write_dagster_home(settings)
+    environment = child_environment(settings)
+    with sandbox_servers(seed, environment) as addresses:
+        environment.update(demo_variables(addresses))
+        fill(seed, settings, environment, console)
+        console.print(f"ready after {time.monotonic() - began:.0f} s: http://127.0.0.1:{port} (Dagster: http://127.0.0.1:{dagster_port})")
+        commands = chosen(only, environment)
+        commands["alerts"] = _alert_command(seed, port)
+        raise typer.Exit(supervise(commands, environment, seconds))
+
+
+def _alert_command(seed: int, port: int) -> str:
+    url = f"http://127.0.0.1:{port}/webhook"
+    return f"{Path(sys.executable)} -m altforecast_sandbox.tradingview --seed {seed} --url {url} --secret {DEMO_SECRET}"
