@@ -1,0 +1,73 @@
+"""History of the sandbox market as Parquet files, to be imported like any other bars.
+
+What belongs here: which series and how far back, and the file form. What does not: importing them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from altforecast.symbols import CRYPTOCAP
+from altforecast.types import Timeframe
+from altforecast_sandbox.caps import INDEX_METRICS
+from altforecast_sandbox.coins import PAIRS
+from altforecast_sandbox.market import Market
+from altforecast_sandbox.quotes import REFERENCE_VENUE
+
+TIMEFRAMES = (Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
+COLUMNS = ("ts", "symbol", "open", "high", "low", "close", "volume", "exchange", "timeframe")
+DAYS, DAILY_DAYS = 120, 400
+
+
+def write_history(market: Market, folder: Path, start: datetime, end: datetime, daily_start: datetime | None = None) -> list[Path]:
+    """Closed bars of [start, end) (1d: from `daily_start`): one file per exchange and timeframe; returns the files written.
+
+    Binance's USDT pairs and ETH-BTC, and the four cryptocap index series (volume null), in the columns of COLUMNS.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    frames: dict[tuple[str, Timeframe], list[pl.DataFrame]] = {}
+    for timeframe in TIMEFRAMES:
+        since = daily_start if daily_start is not None and timeframe is Timeframe.D1 else start
+        until = end - timeframe.duration + timedelta(milliseconds=1)
+        for symbol in (p.symbol for p in PAIRS.values() if p.quote != "USD"):
+            bars = market.bars(symbol, timeframe, since, until)
+            frames.setdefault((REFERENCE_VENUE, timeframe), []).append(_named(bars, symbol, REFERENCE_VENUE, timeframe))
+        for metric in INDEX_METRICS:
+            bars = market.index_bars(metric, timeframe, since, until)
+            frames.setdefault((CRYPTOCAP, timeframe), []).append(_named(bars, metric.value, CRYPTOCAP, timeframe))
+    return [_write(folder / f"{exchange}_{timeframe.value}.parquet", parts) for (exchange, timeframe), parts in frames.items()]
+
+
+def _named(bars: pl.DataFrame, symbol: str, exchange: str, timeframe: Timeframe) -> pl.DataFrame:
+    names = {"symbol": symbol, "exchange": exchange, "timeframe": timeframe.value}
+    return bars.with_columns(pl.lit(text).alias(name) for name, text in names.items()).select(COLUMNS)
+
+
+def _write(path: Path, parts: list[pl.DataFrame]) -> Path:
+    pl.concat(parts).write_parquet(path, compression="zstd")
+    return path
+
+
+def main(words: list[str]) -> None:
+    """`python -m altforecast_sandbox.history --folder F`: writes the demo's history up to now."""
+    parser = argparse.ArgumentParser(prog="altforecast_sandbox.history", description="Writes simulated bars as Parquet.")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--end", type=datetime.fromisoformat, help="end of the history, ISO 8601 (default: now)")
+    parser.add_argument("--days", type=int, default=DAYS, help="days of 15m, 1h and 4h bars")
+    parser.add_argument("--daily-days", type=int, default=DAILY_DAYS, help="days of 1d bars")
+    chosen = parser.parse_args(words)
+    end = (chosen.end or datetime.now(UTC)).astimezone(UTC)
+    midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+    start, daily_start = (midnight - timedelta(days=days) for days in (chosen.days, chosen.daily_days))
+    for path in write_history(Market(chosen.seed), chosen.folder, start, end, daily_start):
+        print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

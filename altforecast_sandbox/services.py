@@ -1,0 +1,59 @@
+"""All stand-in services in one web application.
+
+What belongs here: which services exist and under which address. What does not: what they answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+
+from altforecast.symbols import VENUES
+from altforecast_sandbox import alternative_me, coingecko
+from altforecast_sandbox.clock import Clock, real_clock
+from altforecast_sandbox.exchanges import binance
+from altforecast_sandbox.exchanges.desk import Desk, mount
+from altforecast_sandbox.faults import Switchboard
+from altforecast_sandbox.market import Market
+
+EXCHANGES = (binance.SERVICE,)
+
+
+def venue_urls(base_url: str) -> dict[str, str]:
+    """Address of each venue's stand-in: put it in place of scheme and host in the leaves of ccxt's `urls["api"]`, path unchanged."""
+    return {venue: f"{base_url.rstrip('/')}/{venue}" for venue in VENUES}
+
+
+def service_urls(base_url: str) -> dict[str, Any]:
+    """Address of every stand-in: `venues` by name, `coingecko` and `alternative_me` in place of scheme and host, `faults`."""
+    base = base_url.rstrip("/")
+    others = {name: f"{base}/{name}" for name in (coingecko.NAME, alternative_me.NAME)}
+    return {"venues": venue_urls(base)} | others | {"faults": f"{base}/_faults"}
+
+
+def create_app(market: Market, clock: Clock = real_clock) -> web.Application:
+    """The application with all services under their prefixes, `/_faults` and `/_health`."""
+    bodies = {service.name: service.bodies for service in EXCHANGES}
+    board = Switchboard(bodies | {coingecko.NAME: coingecko.BODIES, alternative_me.NAME: alternative_me.BODIES})
+    app = web.Application(middlewares=[board.middleware()])
+    for service in EXCHANGES:
+        desk = Desk(service.name, market, _skewed(clock, board, service.name))
+        app.add_routes(mount(service, desk))
+    app.add_routes(coingecko.routes(market, _skewed(clock, board, coingecko.NAME)))
+    app.add_routes(alternative_me.routes(market, _skewed(clock, board, alternative_me.NAME)))
+    app.add_routes([*board.routes(), web.get("/_health", _health({"seed": market.seed}))])
+    return app
+
+
+def _skewed(clock: Clock, board: Switchboard, service: str) -> Clock:
+    return lambda: clock() + timedelta(seconds=board.skew_s(service))
+
+
+def _health(about: Mapping[str, object]) -> Any:
+    async def show(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", **about})
+
+    return show
