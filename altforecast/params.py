@@ -25,6 +25,8 @@ class IndicatorParams:
     adx_bars: int = 14
     warmup_bars: int = 600
     """Bars read before a partition: brings every recursive indicator within 1e-9 of full history."""
+    restart_gap_bars: int = 100
+    """A hole of more missing bars than this starts every recursive indicator anew (on-balance volume goes on)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class PivotParams:
 
     left_bars: int = 5
     right_bars: int = 5
+    restart_gap_bars: int = 100
+    """No pivot reaches across a hole of more missing bars than this."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class DivergenceParams:
     """MACD is compared in units of ATR."""
     eps_volume: float = 0.0
     require_line_of_sight: bool = False
+    pivots: PivotParams = PivotParams()
+    """Swing points that are compared; their `restart_gap_bars` also ends every open event at a hole."""
     warmup_bars: int = 200
     """Bars before a partition that can still change an event in it (span + life + both pivot wings, with room)."""
 
@@ -57,7 +63,13 @@ class OutcomeParams:
 
     barrier_atr: float = 1.5
     horizon_bars: int = 24
-    bootstrap_draws: int = 500
+    restart_gap_bars: int = 100
+    """An event whose horizon meets a hole of more missing bars than this before a barrier has no outcome."""
+    bootstrap_draws: int = 2000
+    min_events: int = 30
+    """With fewer matured events or controls the verdict is "too few events"."""
+    min_weeks: int = 8
+    """With fewer weeks (bootstrap clusters) the verdict is "too few events"."""
     confidence_frac: float = 0.95
     seed: int = 20261121
 
@@ -72,6 +84,14 @@ class LevelParams:
     min_bars_between_touches: int = 12
     max_levels: int = 40
     half_life_bars: float = 500.0
+    max_hole_bars: int = 100
+    """No pivot and no previous close reaches across more missing bars than this."""
+    bounce_atr: float = 1.5
+    """A bounce: this far away from the level before a close `break_atr` through it."""
+    bounce_horizon_bars: int = 48
+    placebo_min_atr: float = 1.5
+    placebo_max_atr: float = 3.0
+    """Control levels are the real ones shifted up or down by a distance drawn from this range."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,8 @@ class RegimeParams:
     confirm_bars: int = 3
     min_weight_frac: float = 0.5
     """Below this share of available weight no score is given."""
+    min_history_frac: float = 0.5
+    """Below this share of the sd window no z-score is given."""
     stale_bars: float = 1.5
     warmup_days: int = 40
 
@@ -101,20 +123,30 @@ class ReportParams:
     flat_z: float = 0.25
     sd_days: int = 30
     stale_bars: float = 1.5
+    min_history_frac: float = 0.5
+    """Below this share of the sd window an arrow is unknown."""
+    unusual_z: float = 2.0
+    """The market doctor names changes beyond this many standard deviations."""
 
 
 @dataclass(frozen=True)
 class CleanParams:
-    """When an imported bar is refused or repaired; method: docs/methods/bars.md."""
+    """When an imported bar is refused or repaired, and how holes are judged; method: docs/methods/bars.md."""
 
     ohlc_tolerance_frac: float = 1e-9
     """Open or close outside [low, high] by no more than this is rounding, and is repaired."""
     spike_return_log: float = 1.5
-    """A bar whose high or low leaves its neighbours by more than this log distance and comes back is a bad tick."""
-    max_future_bars: int = 1
-    frozen_min_bars: int = 3
-    """A run of at least this many equal closes with non-zero volume is looked at as a frozen-close filling."""
+    """A bar whose high or low leaves both neighbours by more than this log distance is a bad tick."""
     frozen_volume_tolerance_frac: float = 1e-6
+    """Volume this close to the straight line through its two predecessors counts as interpolated."""
+    first_year: int = 2009
+    """No bar can be older than the first block of Bitcoin."""
+    gap_quiet_max_hours: float = 12.0
+    """A longer hole is never called quiet, even where other series traded on."""
+    gap_sparse_max_bars: int = 6
+    """A hole of at most this many bars is quiet on a venue that prints no bar when nothing traded."""
+    gap_peer_lookback_bars: int = 12
+    """Bars before a hole in which another series must have printed to be a witness."""
 
 
 INDICATORS = IndicatorParams()
