@@ -327,7 +327,7 @@ def mask_url(text: str) -> str:
     return f"{head}{sep}{user}:***@{rest}" if sep and at and colon else text
 
 
-TEST_VARIABLES = ("ALTFORECAST_REAL_DATA",)
+TEST_VARIABLES = ("ALTFORECAST_REAL_DATA", "ALTFORECAST_SCREENSHOTS")
 _BUDGETS = (("PERF_BUDGET_DECISION_P99_MS", "PERF_BUDGET_DECIDE_P99"), ("PERF_BUDGET_ORDER_P99_MS", "PERF_BUDGET_ORDER_P99"))
 
 
