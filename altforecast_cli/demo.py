@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +21,18 @@ from altforecast_io.dagster_home import write_dagster_home
 from rich.console import Console
 
 from altforecast.errors import StorageError
+from altforecast.types import Timeframe
 from altforecast_cli.processes import REPOSITORY, child_environment, chosen, supervise
+from altforecast_io.clock import utc_now
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
 
 DEMO_SECRET = "sandbox-demo"
 BANNER = "SANDBOX: simulated market, no real prices"
+FASTEST = Timeframe.M15
+POSTED_AS_ALERTS = timedelta(hours=2)
+"""The newest part of the history comes as alerts, so that the main flow is seen at once."""
+LONGEST_CATCH_UP = timedelta(days=2)
 
 
 @contextmanager
@@ -63,16 +70,23 @@ def run_step(words: list[str], environment: dict[str, str]) -> None:
         raise StorageError(f"altforecast {words[0]} ended with code {result.returncode}; its lines above say why")
 
 
-def fill(seed: int, settings: Settings, environment: dict[str, str], console: Console) -> None:
-    """Import simulated history and build every signal from it; does nothing when the lake has bars already."""
-    if Lake(settings.lake_dir, settings.environment).files("bars"):
+def fill(seed: int, settings: Settings, environment: dict[str, str], console: Console) -> datetime:
+    """Import simulated history and build every signal from it, unless the lake has bars already.
+
+    Returns the close of the newest bar: alerts after it are posted by the demo's sender.
+    """
+    lake = Lake(settings.lake_dir, settings.environment)
+    if lake.files("bars"):
         console.print(f"using the sandbox lake at {settings.lake_dir}")
-        return
+        newest = lake.hot("bars", FASTEST)["known_at"].max()
+        return max(newest, utc_now() - LONGEST_CATCH_UP) if isinstance(newest, datetime) else utc_now()
+    cut = utc_now() - POSTED_AS_ALERTS
     history = settings.home / "history"
-    words = [sys.executable, "-m", "altforecast_sandbox.history", "--seed", str(seed), "--folder", str(history)]
-    subprocess.run(words, env=environment, cwd=REPOSITORY, check=True)
+    words = ["--seed", str(seed), "--folder", str(history), "--end", cut.isoformat()]
+    subprocess.run([sys.executable, "-m", "altforecast_sandbox.history", *words], env=environment, cwd=REPOSITORY, check=True)
     run_step(["import", str(history)], environment)
     run_step(["backfill"], environment)
+    return cut
 
 
 def demo(
@@ -91,13 +105,14 @@ def demo(
     environment = child_environment(settings)
     with sandbox_servers(seed, environment) as addresses:
         environment.update(demo_variables(addresses))
-        fill(seed, settings, environment, console)
+        newest = fill(seed, settings, environment, console)
         console.print(f"ready after {time.monotonic() - began:.0f} s: http://127.0.0.1:{port} (Dagster: http://127.0.0.1:{dagster_port})")
         commands = chosen(only, environment)
-        commands["alerts"] = _alert_command(seed, port)
+        commands["alerts"] = _alert_command(seed, port, newest)
         raise typer.Exit(supervise(commands, environment, seconds))
 
 
-def _alert_command(seed: int, port: int) -> str:
+def _alert_command(seed: int, port: int, after: datetime) -> str:
     url = f"http://127.0.0.1:{port}/webhook"
-    return f"{Path(sys.executable)} -m altforecast_sandbox.tradingview --seed {seed} --url {url} --secret {DEMO_SECRET}"
+    words = f"--seed {seed} --url {url} --secret {DEMO_SECRET} --after {after.isoformat()}"
+    return f"{Path(sys.executable)} -m altforecast_cli.when_ready {port} -m altforecast_sandbox.tradingview {words}"
