@@ -13,13 +13,13 @@ from pathlib import Path
 
 import polars as pl
 
-from altforecast.errors import InputError, StorageError
+from altforecast.errors import InputError
 from altforecast.tables import table as table_of
+from altforecast_io.lake import write_parquet_atomically
 from altforecast_io.provenance import METADATA_KEY, Provenance, decode
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
 _SUFFIX = ".parquet"
-_PARTIAL = ".partial"
 
 
 def landing_dir(lake_root: Path, table: str = "bars") -> Path:
@@ -36,19 +36,11 @@ def write_landing(lake_root: Path, name: str, frame: pl.DataFrame, provenance: P
     """
     if not _NAME.match(name):
         raise InputError("name", name, "not a plain file name")
-    ordered = table_of(table).conform(frame)
     folder = landing_dir(lake_root, table)
     final = folder / f"{name}{_SUFFIX}"
-    partial = folder / f"{name}.{os.getpid()}{_PARTIAL}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        ordered.write_parquet(partial, compression="zstd", metadata={METADATA_KEY: provenance.encode()} if provenance else None)
-        _sync(partial)
-        partial.replace(final)
-        _sync(folder)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"landing file {final.name} could not be written: {error.strerror or error}") from error
+    metadata = {METADATA_KEY: provenance.encode()} if provenance else {}
+    write_parquet_atomically(final, table_of(table).conform(frame), metadata)
+    _sync(folder)
     return final
 
 
