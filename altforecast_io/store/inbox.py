@@ -17,10 +17,11 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from altforecast.errors import AltForecastError, BusyError, StorageError
+from altforecast.streams import Received, Stream
 from altforecast.types import Metric, Series, Timeframe
 from altforecast_io.sources.tradingview import Alert, decimal_text
 from altforecast_io.store.engine import Store
@@ -82,17 +83,6 @@ class Pending:
     first_id: int | None
     last_id: int | None
     oldest_received_at: datetime | None
-
-
-@dataclass(frozen=True)
-class StreamCounts:
-    """What the inbox knows of one stream since some time: counts are deliveries, `opens` the bars they were for."""
-
-    n_received: int
-    n_duplicates: int
-    n_revisions: int
-    last_received_at: datetime
-    opens: frozenset[datetime]
 
 
 def append(store: Store, deliveries: Sequence[Delivery]) -> list[Receipt]:
@@ -329,35 +319,48 @@ def mark_built(store: Store, up_to_id: int, run_id: str) -> int:
         return connection.execute(change.values(built_at=store.clock(), built_run_id=run_id)).rowcount
 
 
-def stream_counts(store: Store, since: datetime) -> dict[tuple[Series, Timeframe], StreamCounts]:
-    """Deliveries for bars that opened at or after `since`, per stream; streams without any are absent."""
-    columns = (inbox.c.exchange, inbox.c.symbol, inbox.c.timeframe, inbox.c.ts, inbox.c.n_duplicates, inbox.c.is_revision)
-    rows: dict[tuple[Series, Timeframe], list[RowMapping]] = defaultdict(list)
+def received(store: Store, since: datetime) -> dict[Stream, Received]:
+    """Deliveries for bars that opened at or after `since`, and the newest open before it, per stream that ever came."""
+    stream = (inbox.c.exchange, inbox.c.symbol, inbox.c.timeframe)
+    recent = select(*stream, inbox.c.ts, inbox.c.n_duplicates, inbox.c.is_revision, inbox.c.received_at).where(inbox.c.ts >= since)
+    older = select(*stream, func.max(inbox.c.ts).label("ts"), func.max(inbox.c.received_at).label("received_at"))
     with store.read() as connection:
-        for row in connection.execute(select(*columns, inbox.c.received_at).where(inbox.c.ts >= since)).mappings():
-            rows[(Series(row["exchange"], row["symbol"]), Timeframe(row["timeframe"]))].append(row)
-    return {stream: _counts(found) for stream, found in rows.items()}
+        rows = _by_stream(connection.execute(recent).mappings())
+        newest_before = _by_stream(connection.execute(older.where(inbox.c.ts < since).group_by(*stream)).mappings())
+    return {stream: _received(rows.get(stream, []), newest_before.get(stream, [])) for stream in {*rows, *newest_before}}
 
 
-def _counts(rows: Sequence[RowMapping]) -> StreamCounts:
-    n_duplicates = sum(r["n_duplicates"] for r in rows)
-    return StreamCounts(
-        n_received=len(rows) + n_duplicates,
+def _by_stream(rows: Iterable[RowMapping]) -> dict[Stream, list[RowMapping]]:
+    found: dict[Stream, list[RowMapping]] = defaultdict(list)
+    for row in rows:
+        found[(Series(row["exchange"], row["symbol"]), Timeframe(row["timeframe"]))].append(row)
+    return found
+
+
+def _received(recent: Sequence[RowMapping], before: Sequence[RowMapping]) -> Received:
+    n_duplicates = sum(r["n_duplicates"] for r in recent)
+    return Received(
+        n_received=len(recent) + n_duplicates,
         n_duplicates=n_duplicates,
-        n_revisions=sum(r["is_revision"] for r in rows),
-        last_received_at=max(r["received_at"] for r in rows),
-        opens=frozenset(r["ts"] for r in rows),
+        n_revisions=sum(r["is_revision"] for r in recent),
+        last_received_at=max(r["received_at"] for r in (*recent, *before)),
+        opens=frozenset(r["ts"] for r in (*recent, *before)),
     )
+
+
+def prune(store: Store, received_before: datetime) -> int:
+    """Delete rows that are built and were received before a time; returns how many. Unbuilt rows always stay."""
+    old = delete(inbox).where(inbox.c.built_at.is_not(None), inbox.c.received_at < received_before)
+    with store.write() as connection:
+        return connection.execute(old).rowcount
 
 
 def _row(row: RowMapping) -> InboxRow:
-    prices = {name: Decimal(row[name]) for name in ("open", "high", "low", "close")}
-    as_is = ("id", "kind", "ts", "is_revision", "n_duplicates", "raw", "received_at", "source_ip", "built_at", "built_run_id")
-    return InboxRow(
-        metric=Metric(row["metric"]),
-        series=Series(row["exchange"], row["symbol"]),
-        timeframe=Timeframe(row["timeframe"]),
-        volume=None if row["volume"] is None else Decimal(row["volume"]),
-        **prices,
-        **{name: row[name] for name in as_is},
-    )
+    fields: dict[str, Any] = dict(row)
+    del fields["content_hash"]
+    fields["series"] = Series(fields.pop("exchange"), fields.pop("symbol"))
+    fields["metric"] = Metric(row["metric"])
+    fields["timeframe"] = Timeframe(row["timeframe"])
+    fields |= {name: Decimal(row[name]) for name in ("open", "high", "low", "close")}
+    fields["volume"] = None if row["volume"] is None else Decimal(row["volume"])
+    return InboxRow(**fields)

@@ -69,7 +69,7 @@ def create(store: Store, name: str, scopes: Sequence[str], token: Callable[[int]
 
 def find(store: Store, presented: str) -> ApiKey | None:
     """The key with this secret, also when it is revoked (ask `allows`); None for an unknown one."""
-    if not presented.startswith(_START) or len(presented) > 200:
+    if not presented.startswith(_START) or not presented.isascii() or len(presented) > 200:
         return None
     with store.read() as connection:
         row = connection.execute(select(api_keys).where(api_keys.c.prefix == _prefix(presented))).one_or_none()
