@@ -35,6 +35,8 @@ def aggregate(grid: Grid, factor: int) -> Grid:
         return grid
     shape = (len(grid) // factor, factor)
     exists = grid.exists.reshape(shape)
+    if exists.all():
+        return _whole(grid, shape)
     first = exists.argmax(axis=1)
     last = factor - 1 - exists[:, ::-1].argmax(axis=1)
     rows = np.arange(shape[0])
@@ -46,6 +48,17 @@ def aggregate(grid: Grid, factor: int) -> Grid:
         close=grid.close.reshape(shape)[rows, last],
         volume=np.where(exists, grid.volume.reshape(shape), 0).sum(axis=1),
         exists=np.logical_or.reduce(exists, axis=1),
+    )
+
+
+def _whole(grid: Grid, shape: tuple[int, int]) -> Grid:
+    return Grid(
+        open=grid.open.reshape(shape)[:, 0],
+        high=grid.high.reshape(shape).max(axis=1),
+        low=grid.low.reshape(shape).min(axis=1),
+        close=grid.close.reshape(shape)[:, -1],
+        volume=grid.volume.reshape(shape).sum(axis=1),
+        exists=np.ones(shape[0], dtype=np.bool_),
     )
 
 

@@ -92,6 +92,8 @@ def dollar_log(day: int) -> Floats:
 
 
 def _offset_log(seed: int, day: int, pair: Pair, venue: str, size_bps: float) -> Floats:
+    if size_bps == 0.0 and pair.quote == "USDT":
+        return np.zeros(MINUTES + 1)
     minute = day * MINUTES + np.arange(MINUTES + 1)
     phase = np.random.default_rng([seed, _number(venue), _number(pair.symbol)]).uniform(0, 2 * np.pi, 3)
     wave = 0.6 * np.sin(minute * (2 * np.pi / _LONG_MIN) + phase[0]) + 0.4 * np.sin(minute * (2 * np.pi / _SHORT_MIN) + phase[1])

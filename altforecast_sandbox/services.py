@@ -14,12 +14,28 @@ from aiohttp import web
 from altforecast.symbols import VENUES
 from altforecast_sandbox import alternative_me, coingecko
 from altforecast_sandbox.clock import Clock, real_clock
-from altforecast_sandbox.exchanges import binance
+from altforecast_sandbox.exchanges import (
+    binance,
+    bingx,
+    bitfinex,
+    bitget,
+    bitstamp,
+    bybit,
+    coinbase,
+    cryptocom,
+    gate,
+    htx,
+    kraken,
+    kucoin,
+    mexc,
+    okx,
+)
 from altforecast_sandbox.exchanges.desk import Desk, mount
 from altforecast_sandbox.faults import Switchboard
 from altforecast_sandbox.market import Market
 
-EXCHANGES = (binance.SERVICE,)
+_MODULES = (binance, okx, bybit, gate, kucoin, bitget, mexc, htx, kraken, coinbase, bitfinex, cryptocom, bingx, bitstamp)
+EXCHANGES = tuple(module.SERVICE for module in _MODULES)
 
 
 def venue_urls(base_url: str) -> dict[str, str]:

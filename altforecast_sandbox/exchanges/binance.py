@@ -11,7 +11,7 @@ from aiohttp import web
 
 from altforecast.types import Timeframe
 from altforecast_sandbox.coins import Pair
-from altforecast_sandbox.exchanges.desk import Desk, Refusal, VenueService, digits, whole_number
+from altforecast_sandbox.exchanges.desk import Desk, Refusal, VenueService, bars, digits, whole_number
 from altforecast_sandbox.faults import Bodies
 from altforecast_sandbox.market import Candles
 
@@ -54,7 +54,7 @@ def _symbol(pair: Pair) -> dict[str, Any]:
 
 
 def _klines(desk: Desk, request: web.Request) -> list[list[Any]]:
-    known = {p.base + p.quote: p for p in desk.pairs}
+    known = desk.named(lambda p: p.base + p.quote)
     name = request.query.get("symbol", "")
     if not name:
         raise _error(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
@@ -76,9 +76,8 @@ def _illegal(name: str) -> Refusal:
 
 
 def _rows(found: Candles, timeframe: Timeframe) -> list[list[Any]]:
-    columns = (found.ts_ms.tolist(), *(c.tolist() for c in (found.open, found.high, found.low, found.close, found.volume)))
     rows = []
-    for ts, open_, high, low, close, volume in zip(*columns, strict=True):
+    for ts, open_, high, low, close, volume in bars(found):
         prices = [digits(v, _PRINTED_DIGITS) for v in (open_, high, low, close, volume)]
         quote = (high + low + close) / 3 * volume
         rows.append(

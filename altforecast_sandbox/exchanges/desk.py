@@ -46,6 +46,10 @@ class Desk:
         """What the venue trades."""
         return tuple(p for p in PAIRS.values() if p.quote != "USD" or self.venue in DOLLAR_VENUES)
 
+    def named(self, spell: Callable[[Pair], str]) -> dict[str, Pair]:
+        """The pairs by the venue's own spelling."""
+        return {spell(pair): pair for pair in self.pairs}
+
     def now_ms(self) -> int:
         """The venue's present [ms since 1970]."""
         return (self.clock() - _EPOCH) // timedelta(milliseconds=1)
@@ -120,6 +124,18 @@ def whole_number(request: web.Request, name: str, default: int | None, refuse: R
     if not text.isdigit():
         raise refuse
     return int(text)
+
+
+def bars(candles: Candles, is_newest_first: bool = False) -> list[tuple[int, float, float, float, float, float]]:
+    """Rows of open time [ms], open, high, low, close, volume."""
+    columns = (candles.open, candles.high, candles.low, candles.close, candles.volume)
+    rows = list(zip(candles.ts_ms.tolist(), *(c.tolist() for c in columns), strict=True))
+    return rows[::-1] if is_newest_first else rows
+
+
+def step(places: int) -> str:
+    """The smallest step of a number with so many decimals: `0.01` for 2."""
+    return digits(10.0**-places, places)
 
 
 def digits(value: float, places: int) -> str:
