@@ -1,0 +1,143 @@
+"""The realtime process: which tasks run beside the hosted API, and in which order everything starts and stops.
+
+What belongs here: composition. What does not: what the tasks do, and reading settings (`__main__`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import structlog
+import uvicorn
+
+from altforecast.errors import AltForecastError, SettingsError
+from altforecast_io.clock import utc_now
+from altforecast_io.settings import Settings
+from altforecast_io.store.engine import Store, open_store
+from altforecast_serving.app import create_app
+from realtime.health import Health, send_heartbeats, watch_loop
+from realtime.supervise import backoff, supervise
+
+NAME = "realtime"
+DRAIN_S = 5
+"""How long open requests may take after a stop was asked for."""
+STOP_S = 15.0
+"""After it the stop is no longer waited for."""
+MAX_CONNECTIONS = 2000
+"""Open connections; the next request is answered 503."""
+log = structlog.get_logger(__name__)
+
+
+class StartError(AltForecastError):
+    """The API could not be started; the log says why."""
+
+    code = "start_failed"
+
+
+class HostedServer(uvicorn.Server):
+    """uvicorn inside our loop: signals stay ours, and we are told when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `__main__`."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.ready.set()
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then stop in order: intake, inbox, the rest.
+
+    Raises SettingsError for a port that is taken, StartError when the API does not come up, and whatever a bug raises.
+    """
+    settings.make_folders()
+    health = Health(utc_now())
+    async with AsyncExitStack() as resources:
+        listener = resources.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
+        store = await asyncio.to_thread(open_store, settings.database_url, settings.environment)
+        resources.callback(store.close)
+        app = create_app(settings, live=health)
+        server = HostedServer(_config(app))
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve([listener]), name="http")
+            await _until_ready(server, serving)
+            health.inbox = app.state.inbox
+            beside = _start_beside(tasks, store, health)
+            # What exists now lives until the end: collections need not look at it again.
+            gc.collect()
+            gc.freeze()
+            log.info("realtime_ready", address="http://{}:{}".format(*listener.getsockname()), environment=settings.environment)
+            await _until_stopped(server, serving, stop)
+            for task in beside:
+                task.cancel()
+    log.info("realtime_stopped")
+
+
+def _start_beside(tasks: asyncio.TaskGroup, store: Store, health: Health) -> list[asyncio.Task[None]]:
+    heart = supervise("heartbeat", lambda is_good: send_heartbeats(store, health, NAME, is_good), delays=lambda: backoff(random.random))
+    return [tasks.create_task(heart, name="heartbeat"), tasks.create_task(watch_loop(health), name="loop-lag")]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound IPv4 socket: TradingView calls over IPv4 only."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"PORT: cannot listen on {host}:{port} ({error.strerror}); stop the other program or set PORT") from None
+    return listener
+
+
+def _config(app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        lifespan="on",
+        # An access log would print paths, and a path may hold the webhook's secret.
+        access_log=False,
+        log_config=None,
+        # Only our own list of trusted proxies decides whose X-Forwarded-For counts.
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+async def _until_ready(server: HostedServer, serving: asyncio.Task[None]) -> None:
+    ready = asyncio.ensure_future(server.ready.wait())
+    await asyncio.wait({ready, serving}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if not server.ready.is_set():
+        raise StartError("the API did not start; see the lines above")
+
+
+async def _until_stopped(server: HostedServer, serving: asyncio.Task[None], stop: asyncio.Event) -> None:
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.is_set():
+        stopping.cancel()
+        raise StartError("the HTTP server ended by itself")
+    log.info("realtime_stopping")
+    server.should_exit = True
+    _, late = await asyncio.wait({serving}, timeout=STOP_S)
+    if late:
+        log.error("stop_deadline_passed", seconds=STOP_S)
+        serving.cancel()

@@ -1,0 +1,75 @@
+"""How this process does: lag of the event loop, heartbeats, and the health components it adds to the API.
+
+What belongs here: measuring ourselves. What does not: the health of stores and sources (serving) and acting on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from altforecast_io.store import heartbeats
+from altforecast_io.store.engine import Store
+from altforecast_io.store.inbox import InboxWriter
+
+BEAT_S = 5.0
+LAG_SAMPLE_S = 0.1
+LAG_SAMPLES = 600
+"""One minute of samples; older ones are forgotten."""
+LAG_LIMIT_MS = 250.0
+"""A loop that was blocked longer than this in the last minute is not healthy."""
+
+
+class Health:
+    """What serving and the heartbeat are told of this process; all numbers of the last minute."""
+
+    def __init__(self, started_at: datetime) -> None:
+        self.started_at = started_at
+        self.inbox: InboxWriter | None = None
+        self._lags_ms: deque[float] = deque(maxlen=LAG_SAMPLES)
+
+    def note_lag(self, lag_ms: float) -> None:
+        """One sample: how late the loop woke up [ms]."""
+        self._lags_ms.append(max(lag_ms, 0.0))
+
+    @property
+    def worst_lag_ms(self) -> float:
+        """Longest delay of the loop [ms]; 0 before the first sample."""
+        return round(max(self._lags_ms, default=0.0), 1)
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Components by name: the loop, and the inbox once it is open."""
+        found: dict[str, dict[str, Any]] = {"loop": {"ok": self.worst_lag_ms < LAG_LIMIT_MS, "lag_ms": self.worst_lag_ms}}
+        if self.inbox is not None:
+            found["inbox"] = {"ok": self.inbox.is_alive, "queue_size": self.inbox.depth}
+        return found
+
+    def detail(self) -> dict[str, Any]:
+        """What the heartbeat says: process id, peak memory [MB], lag [ms] and waiting alerts."""
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        waiting = self.inbox.depth if self.inbox else 0
+        return {"pid": os.getpid(), "peak_rss_mb": peak_mb, "lag_ms": self.worst_lag_ms, "inbox_queue": waiting}
+
+
+async def watch_loop(health: Health, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Measure for ever how late the loop wakes up."""
+    while True:
+        began = time.perf_counter()
+        await sleep(LAG_SAMPLE_S)
+        health.note_lag((time.perf_counter() - began - LAG_SAMPLE_S) * 1000)
+
+
+async def send_heartbeats(
+    store: Store, health: Health, name: str, is_good: Callable[[], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Write a heartbeat every 5 s for ever; raises StorageError when the store refuses one."""
+    while True:
+        await asyncio.to_thread(heartbeats.beat, store, name, health.started_at, health.detail())
+        is_good()
+        await sleep(BEAT_S)
