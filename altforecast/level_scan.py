@@ -48,12 +48,17 @@ class Scan(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def _mix(x: Any) -> Any:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
 def level_hash(series_hash: Any, pivot_ms: Any, is_high: Any) -> Any:
-    """Stable 64-bit name of the level that a pivot opens (splitmix64 finaliser, Steele et al. 2014)."""
-    z = np.uint64(series_hash) ^ (np.uint64(pivot_ms) * np.uint64(2) + np.uint64(is_high)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """The number that `event_ids("level", ..., is_high, pivot_ms)` gives; here because rows of one bar are sorted by it."""
+    return _mix(_mix(np.uint64(series_hash) + np.uint64(is_high)) + np.uint64(pivot_ms))
 
 
 @njit(cache=True, nogil=True)

@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from altforecast.errors import InputError
+from altforecast.event_ids import hex_ids
 from altforecast.params import LEVELS, PIVOTS, LevelParams, PivotParams
-from altforecast.segments import read_nullable, read_prices, split_segments
+from altforecast.segments import aligned_columns, read_prices, split_segments
 from altforecast.tables import LEVELS as LEVELS_TABLE
 from altforecast.tables import TS
 from altforecast.types import LevelEvent, Timeframe
@@ -53,9 +54,9 @@ class _Part(NamedTuple):
     first: int
 
 
-def level_warmup_bars(params: LevelParams = LEVELS, pivots_params: PivotParams = PIVOTS) -> int:
+def level_warmup_bars(pivots_params: PivotParams = PIVOTS) -> int:
     """Nominal bars to read before a window so that every pivot inside it is seen, whatever holes lie before it."""
-    return (pivots_params.left_bars + pivots_params.right_bars + 1) * (params.max_hole_bars + 1)
+    return (pivots_params.left_bars + pivots_params.right_bars + 1) * (pivots_params.restart_gap_bars + 1)
 
 
 def level_strength(touches: Floats, age_bars: Floats, half_life_bars: float) -> Floats:
@@ -139,21 +140,14 @@ def _utc(moment: datetime, name: str) -> datetime:
 
 def _arrays(bars: pl.DataFrame, indicators: pl.DataFrame) -> tuple[NDArray[np.int64], Floats, Floats, Floats, Floats]:
     """ts [ms], high, low, close, atr (NaN where unknown) of the bars, in their order."""
-    keys = [*SERIES, "ts"]
-    aligned = bars.height == indicators.height and all(bool((bars[k] == indicators[k]).all()) for k in keys)
-    atr = (
-        indicators["atr_14"]
-        if aligned
-        else bars.select(keys).join(indicators.select(*keys, "atr_14"), on=keys, how="left", maintain_order="left")["atr_14"]
-    )
-    ts = bars["ts"].to_physical().to_numpy()
     high, low, close = read_prices(bars, "high", "low", "close")
-    return ts, high, low, close, read_nullable(atr.to_frame(), "atr_14")
+    (atr,) = aligned_columns(bars, indicators, "atr_14")
+    return bars["ts"].to_physical().to_numpy(), high, low, close, atr
 
 
 def _parts(bars: pl.DataFrame, timeframe: Timeframe, start: datetime) -> list[_Part]:
     """Row spans of the series that have a bar at or after start."""
-    segments = split_segments(bars, timeframe, LEVELS.max_hole_bars)
+    segments = split_segments(bars, timeframe, PIVOTS.restart_gap_bars)
     start_ms = int(_utc(start, "start").timestamp() * 1000)
     spans = zip(segments.names, segments.series_spans(), strict=True)
     parts = [_Part(*name, b, e, int(b + np.searchsorted(segments.ts[b:e], start_ms))) for name, (b, e) in spans]
@@ -165,14 +159,14 @@ def _scan_params(timeframe: Timeframe, params: LevelParams, pivots: PivotParams)
 
     tf = timeframe.ms
     return ScanParams(
-        tf, pivots.left_bars, pivots.right_bars, (params.max_hole_bars + 1) * tf, params.min_bars_between_touches * tf,
+        tf, pivots.left_bars, pivots.right_bars, (pivots.restart_gap_bars + 1) * tf, params.min_bars_between_touches * tf,
         params.join_atr, params.touch_atr, params.break_atr, params.half_life_bars * tf, params.max_levels,
     )  # fmt: skip
 
 
 def _series_hash(symbol: str, exchange: str, timeframe: Timeframe) -> np.uint64:
-    """Stable 64-bit name of a series on a timeframe."""
-    text = f"{symbol}|{exchange}|{timeframe.value}"
+    """Where the hash of the series' level ids starts, as in `event_ids("level", ...)`."""
+    text = "|".join(("level", symbol, exchange, timeframe.value))
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
 
 
@@ -218,7 +212,7 @@ def _frame(
     ints, floats = np.concatenate([s.ints for s in found]), np.concatenate([s.floats for s in found])
     rows = ints[:, 0] + np.repeat([p.begin for p, _ in wanted], [n for _, n in wanted])
     level = ints[:, 1] + np.repeat(opened, [n for _, n in wanted])
-    names = _hex(np.concatenate([s.hashes for s in found]))
+    names = hex_ids(np.concatenate([s.hashes for s in found]))
     first_ms = np.concatenate([s.first_ms for s in found])[level]
     at = bars.select("ts", *SERIES, "close")[rows.astype(np.uint32)]
     price, band, last_ms = floats[:, 0], floats[:, 1], floats[:, 2].astype(np.int64)
@@ -239,10 +233,3 @@ def _frame(
         (pl.col("ts") + pl.duration(milliseconds=timeframe.ms)).cast(TS).alias("known_at"),
     )  # fmt: skip
     return rows_of_table
-
-
-def _hex(hashes: NDArray[np.uint64]) -> pl.Series:
-    """16 lower-case hexadecimal digits of each hash."""
-    digits = pl.Series([f"{k:04x}" for k in range(65536)])
-    quarters = [((hashes >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.uint32) for shift in (48, 32, 16, 0)]
-    return pl.select(pl.concat_str([digits.gather(q) for q in quarters])).to_series()

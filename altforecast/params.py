@@ -84,8 +84,6 @@ class LevelParams:
     min_bars_between_touches: int = 12
     max_levels: int = 40
     half_life_bars: float = 500.0
-    max_hole_bars: int = 100
-    """No pivot and no previous close reaches across more missing bars than this."""
     bounce_atr: float = 1.5
     """A bounce: this far away from the level before a close `break_atr` through it."""
     bounce_horizon_bars: int = 48

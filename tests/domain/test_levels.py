@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from altforecast.errors import InputError
+from altforecast.event_ids import event_ids, hex_ids
 from altforecast.levels import EVENTS, find_levels, level_strength, level_warmup_bars, levels_at
 from altforecast.params import LEVELS, PIVOTS, LevelParams
 from altforecast.tables import LEVELS as TABLE
@@ -53,7 +54,7 @@ def oracle(bars: pl.DataFrame, ind: pl.DataFrame, p: LevelParams = LEVELS) -> li
         marks: list[tuple[dict[str, Any], str]] = []
         atr, ts, close = bar["atr_14"], bar["ts"], bar["close"]
         ok = atr is not None and atr > 0
-        since_hole = next((k for k in range(i, 0, -1) if (rows[k]["ts"] - rows[k - 1]["ts"]) > (p.max_hole_bars + 1) * tf), 0)
+        since_hole = next((k for k in range(i, 0, -1) if (rows[k]["ts"] - rows[k - 1]["ts"]) > (PIVOTS.restart_gap_bars + 1) * tf), 0)
         if ok:
             band = p.touch_atr * atr
             for lv in live:
@@ -82,10 +83,9 @@ def oracle(bars: pl.DataFrame, ind: pl.DataFrame, p: LevelParams = LEVELS) -> li
                         marks.append((near, "joined"))
                         continue
                     if len(live) == p.max_levels:
-                        worth = lambda lv: (
-                            math.log2(lv["touches"]) + lv["last"].timestamp() * 1000 / (p.half_life_bars * tf.total_seconds() * 1000)
-                        )  # noqa: E731
-                        weakest = min(live, key=worth)
+                        half_ms = p.half_life_bars * tf.total_seconds() * 1000
+                        rank = [math.log2(lv["touches"]) + lv["last"].timestamp() * 1000 / half_ms for lv in live]
+                        weakest = live[rank.index(min(rank))]
                         marks.append((weakest, "evicted"))
                         live = [lv for lv in live if lv is not weakest]
                     role = "support" if side == "low" else "resistance"
@@ -154,7 +154,7 @@ def test_find_levels_by_partition_equals_all_at_once(params: LevelParams) -> Non
     edges = [*(datetime(2024, m, 1, tzinfo=UTC) for m in range(1, 9)), datetime(2024, 2, 14, 7, tzinfo=UTC)]
     parts: list[pl.DataFrame] = []
     for begin, end in zip(sorted(edges), [*sorted(edges)[1:], datetime(2025, 1, 1, tzinfo=UTC)], strict=True):
-        seen = bars.filter(pl.col("ts").is_between(begin - level_warmup_bars(params) * HOUR, end, closed="left"))
+        seen = bars.filter(pl.col("ts").is_between(begin - level_warmup_bars() * HOUR, end, closed="left"))
         carry = pl.concat(parts) if parts else None
         seen_ind = ind.join(seen.select("symbol", "ts"), on=["symbol", "ts"], how="semi")
         parts.append(find_levels(seen, seen_ind, Timeframe.H1, begin, carry, params))
@@ -269,7 +269,10 @@ def test_find_levels_id_is_stable() -> None:
     assert len(late_ids & ids) > 0.5 * len(late_ids)
     other = bars.with_columns(symbol=pl.lit("BBB-USDT"))
     assert not ids & set(find_levels(other, mean_range(other), Timeframe.H1, EVER)["id"])
-    assert all(len(i) == 16 for i in ids)
+    first = find_levels(bars, mean_range(bars), Timeframe.H1, EVER).filter(pl.col("event") == "opened").pipe(born)
+    keys = (first["born"] == "high").cast(pl.Int64).to_numpy(), first["first_touch_ts"].to_physical().to_numpy()
+    names = event_ids("level", [("AAA-USDT", "binance")], Timeframe.H1, np.zeros(first.height, np.int64), *keys)
+    assert hex_ids(names).to_list() == first["id"].to_list()
 
 
 def test_levels_at_ages_and_leaves_out_the_evicted() -> None:
@@ -282,7 +285,8 @@ def test_levels_at_ages_and_leaves_out_the_evicted() -> None:
     row = state.row(0, named=True)
     assert row["n_bars_since_touch"] == (as_of - HOUR - row["last_touch_ts"]) // HOUR
     gone = found.filter((pl.col("event") == "evicted") & (pl.col("known_at") <= as_of))["id"]
-    assert gone.len() and not set(gone) & set(state["id"])
+    assert gone.len() > 0
+    assert not set(gone) & set(state["id"])
     assert levels_at(TABLE.empty(), as_of).is_empty()
 
 
