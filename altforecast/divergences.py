@@ -15,10 +15,21 @@ from numpy.typing import NDArray
 
 from altforecast import tables
 from altforecast.event_ids import event_ids, hex_ids
-from altforecast.indicators import OSCILLATOR_COLUMNS
-from altforecast.params import DIVERGENCES, DivergenceParams
-from altforecast.segments import Floats, Ints, Segments, aligned_columns, read_only, read_prices, split_segments
-from altforecast.signal_scan import scan_divergences, scan_ends, scan_pivots
+from altforecast.indicators import OSCILLATOR_COLUMNS, indicator_arrays
+from altforecast.params import DIVERGENCES, INDICATORS, DivergenceParams
+from altforecast.segments import (
+    Floats,
+    Ints,
+    Segments,
+    aligned,
+    check_order,
+    read_nullable,
+    read_only,
+    read_prices,
+    series_batches,
+    split_segments,
+)
+from altforecast.signal_scan import break_ties, scan_divergences, scan_ends, scan_pivots
 from altforecast.types import DivergenceKind, DivergenceStatus, Oscillator, Timeframe
 
 WARMUP_BARS = DIVERGENCES.warmup_bars
@@ -36,8 +47,11 @@ _KIND_NAMES = pl.Series("kind", [k.value for k in _KINDS])
 _STATUS_NAMES = pl.Series("status", [s.value for s in DivergenceStatus])
 
 
+_BATCH_ROWS = 100_000
+
+
 class _Events(NamedTuple):
-    """All events of a call, one array entry each; prices in quote units, rows count from the start of the frame."""
+    """Events of one batch, side and oscillator, one array entry each; rows count from the start of the batch."""
 
     series: Ints
     oscillator: Ints
@@ -54,9 +68,29 @@ class _Events(NamedTuple):
     end_row: Ints
 
 
+class _Rows(NamedTuple):
+    """Log rows of one batch in table order: by series and bar, then by id; times in ms since 1970."""
+
+    ts: Ints
+    series: Ints
+    id: NDArray[np.uint64]
+    oscillator: Ints
+    kind: Ints
+    status: Ints
+    p1_ts: Ints
+    p2_ts: Ints
+    p1_price: Floats
+    p2_price: Floats
+    p1_osc: Floats
+    p2_osc: Floats
+    confirm_price: Floats
+    is_line_of_sight: NDArray[np.bool_]
+    active_ts: Ints
+
+
 def find_divergences(
     bars: pl.DataFrame,
-    indicators: pl.DataFrame,
+    indicators: pl.DataFrame | None,
     timeframe: Timeframe,
     params: DivergenceParams = DIVERGENCES,
     oscillators: Sequence[Oscillator] = OSCILLATORS,
@@ -64,35 +98,52 @@ def find_divergences(
     """Table `divergences`: one `active` row per event at the bar that made it known, one more where it ended.
 
     bars: table `bars` (ts, symbol, exchange, timeframe, high, low, close), many series of one timeframe, sorted. indicators: of the
-    same bars, the columns of the wanted oscillators (rsi_14; macd and atr_14; obv). An oscillator that is null at either swing
+    same bars, the columns of the wanted oscillators (rsi_14; macd and atr_14; obv); None computes just these from `bars`, which must
+    then reach back to each series' first bar and, for volume, hold volume. An oscillator that is null at either swing
     point gives no event there. p1_osc and p2_osc are in points (rsi), ATR (macd: the MACD line over ATR(14) of the same bar) or
     base units (volume: on-balance volume). Nothing reaches across a hole of more than params.pivots.restart_gap_bars. Empty in, empty
     out. Raises InputError on null or non-finite prices, unsorted or doubled rows, another timeframe.
     Method, life cycle and precedence: docs/methods/divergences.md.
     """
-    segments = split_segments(bars, timeframe, params.pivots.restart_gap_bars)
     if bars.is_empty():
         return tables.DIVERGENCES.empty()
-    high, low, close = read_prices(bars, "high", "low", "close")
-    scanned = []
-    for side, (price, far, sign) in enumerate(((low, high, 1.0), (high, low, -1.0))):
-        pivots = scan_pivots(price, sign, segments.starts, segments.stops, params.pivots.left_bars, params.pivots.right_bars)
-        for oscillator in oscillators:
-            osc = _oscillator(bars, indicators, oscillator)
-            scanned.append(_scan(segments, pivots, (price, far, close), osc, (side, sign), oscillator, params))
-    events = _Events(*(np.concatenate(parts) for parts in zip(*scanned, strict=True)))
-    return _log(bars, segments, events, timeframe, params)
+    columns = list(dict.fromkeys(column for oscillator in oscillators for column in OSCILLATOR_COLUMNS[oscillator]))
+    values = None if indicators is None else aligned(bars, indicators, *columns)
+    names: list[tuple[str, str]] = []
+    batches = []
+    for rows in series_batches(bars, _BATCH_ROWS):
+        part = bars[rows]
+        segments = split_segments(part, timeframe, params.pivots.restart_gap_bars)
+        arrays = _arrays(part, segments, columns) if values is None else {c: read_nullable(values[rows], c) for c in columns}
+        oscs = {oscillator: _oscillator(oscillator, arrays) for oscillator in oscillators}
+        events = _scan_batch(part, segments, oscs, params)
+        batches.append(_log_rows(segments, events, timeframe, params.pivots.right_bars, len(names)))
+        names.extend(segments.names)
+    check_order(names)
+    return _frame(_Rows(*(np.concatenate(parts) for parts in zip(*batches, strict=True))), names, timeframe)
 
 
-def _oscillator(bars: pl.DataFrame, indicators: pl.DataFrame, oscillator: Oscillator) -> Floats:
-    columns = aligned_columns(bars, indicators, *OSCILLATOR_COLUMNS[oscillator])
+def _arrays(bars: pl.DataFrame, segments: Segments, columns: Sequence[str]) -> dict[str, Floats]:
+    return indicator_arrays(bars, segments, INDICATORS, columns, threads=1)
+
+
+def _oscillator(oscillator: Oscillator, arrays: dict[str, Floats]) -> Floats:
     if oscillator is not Oscillator.MACD:
-        return columns[0]
-    macd, atr = columns
+        return read_only(arrays[OSCILLATOR_COLUMNS[oscillator][0]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        in_atr: Floats = macd / atr
+        in_atr: Floats = arrays["macd"] / arrays["atr_14"]
     in_atr[~np.isfinite(in_atr)] = np.nan
     return read_only(in_atr)
+
+
+def _scan_batch(bars: pl.DataFrame, segments: Segments, oscs: dict[Oscillator, Floats], params: DivergenceParams) -> _Events:
+    high, low, close = read_prices(bars, "high", "low", "close")
+    wings = params.pivots.left_bars, params.pivots.right_bars
+    scanned = []
+    for side, (price, far, sign) in enumerate(((low, high, 1.0), (high, low, -1.0))):
+        pivots = scan_pivots(price, sign, segments.starts, segments.stops, *wings)
+        scanned += [_scan(segments, pivots, (price, far, close), osc, (side, sign), name, params) for name, osc in oscs.items()]
+    return _Events(*(np.concatenate(parts) for parts in zip(*scanned, strict=True)))
 
 
 def _eps(oscillator: Oscillator, params: DivergenceParams) -> float:
@@ -131,46 +182,48 @@ def _scan(
     )
 
 
-def _log(bars: pl.DataFrame, segments: Segments, events: _Events, timeframe: Timeframe, params: DivergenceParams) -> pl.DataFrame:
-    """Rows in table order: by series and bar, then by id."""
+def _log_rows(segments: Segments, events: _Events, timeframe: Timeframe, right: int, n_series_before: int) -> _Rows:
     t1, t2 = segments.ts[events.p1], segments.ts[events.p2]
     ids = event_ids("divergence", segments.names, timeframe, events.series, events.oscillator * len(_KINDS) + events.kind, t1, t2)
-    active_row = events.p2 + params.pivots.right_bars
+    active_row = events.p2 + right
     ended = np.flatnonzero(events.end_row >= 0)
     event = np.concatenate([np.arange(len(ids)), ended])
     row = np.concatenate([active_row, events.end_row[ended]])
     status = np.concatenate([np.zeros(len(ids), dtype=np.int64), events.status[ended]])
-    order = np.lexsort((ids[event], row))
-    event, row, status = event[order], row[order], status[order]
-    step = timeframe.ms
-    return pl.DataFrame(
-        [
-            _times("ts", segments.ts[row]),
-            *_names(bars, segments, events.series[event]),
-            pl.repeat(timeframe.value, len(row), eager=True).alias("timeframe"),
-            hex_ids(ids).gather(event),
-            _OSCILLATOR_NAMES.gather(events.oscillator[event]),
-            _KIND_NAMES.gather(events.kind[event]),
-            _STATUS_NAMES.gather(status),
-            _times("p1_ts", t1[event]),
-            _times("p2_ts", t2[event]),
-            pl.Series("p1_price", events.p1_price[event]),
-            pl.Series("p2_price", events.p2_price[event]),
-            pl.Series("p1_osc", events.p1_osc[event]),
-            pl.Series("p2_osc", events.p2_osc[event]),
-            pl.Series("confirm_price", events.confirm_price[event]),
-            pl.Series("invalidate_price", events.p2_price[event]),
-            pl.Series("is_line_of_sight", events.is_line_of_sight[event]),
-            _times("active_at", segments.ts[active_row[event]] + step),
-            _times("known_at", segments.ts[row] + step),
-        ]
+    order = np.argsort(row)
+    break_ties(order, row, ids[event])
+    e = event[order]
+    same = {name: getattr(events, name)[e] for name in _Rows._fields if name in _Events._fields and name not in {"series", "status"}}
+    return _Rows(
+        ts=segments.ts[row[order]],
+        series=events.series[e] + n_series_before,
+        id=ids[e],
+        status=status[order],
+        p1_ts=t1[e],
+        p2_ts=t2[e],
+        active_ts=segments.ts[active_row[e]],
+        **same,
     )
 
 
-def _times(name: str, ms: Ints) -> pl.Series:
-    return pl.Series(name, ms).cast(tables.TS)
-
-
-def _names(bars: pl.DataFrame, segments: Segments, series: Ints) -> tuple[pl.Series, pl.Series]:
-    symbols, exchanges = zip(*segments.names, strict=True)
-    return pl.Series("symbol", symbols, dtype=pl.String).gather(series), pl.Series("exchange", exchanges, dtype=pl.String).gather(series)
+def _frame(rows: _Rows, names: Sequence[tuple[str, str]], timeframe: Timeframe) -> pl.DataFrame:
+    symbols, exchanges = zip(*names, strict=True)
+    looked_up = [
+        pl.Series("symbol", symbols, dtype=pl.String).gather(rows.series),
+        pl.Series("exchange", exchanges, dtype=pl.String).gather(rows.series),
+        pl.repeat(timeframe.value, len(rows.ts), eager=True).alias("timeframe"),
+        hex_ids(rows.id),
+        _OSCILLATOR_NAMES.gather(rows.oscillator),
+        _KIND_NAMES.gather(rows.kind),
+        _STATUS_NAMES.gather(rows.status),
+    ]
+    same = ("p1_price", "p2_price", "p1_osc", "p2_osc", "confirm_price", "is_line_of_sight")
+    times = {"ts": rows.ts, "p1_ts": rows.p1_ts, "p2_ts": rows.p2_ts}
+    times |= {"active_at": rows.active_ts + timeframe.ms, "known_at": rows.ts + timeframe.ms}
+    columns = [
+        *looked_up,
+        *(pl.Series(name, ms).cast(tables.TS) for name, ms in times.items()),
+        *(pl.Series(name, getattr(rows, name)) for name in same),
+        pl.Series("invalidate_price", rows.p2_price),
+    ]
+    return pl.DataFrame(columns).select(tables.DIVERGENCES.schema.names())

@@ -6,7 +6,8 @@ bars, choosing windows, or anything that compares indicators with prices (`diver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,69 +71,70 @@ def compute_indicators(
     Raises InputError on null, NaN or infinite prices, NaN volume, unsorted or doubled rows, another timeframe.
     Source: TA-Lib 0.6 (C) with Wilder smoothing; flat series give RSI 0 and ADX 0 as TA-Lib does. Method: docs/methods/indicators.md.
     """
-    return _computed(bars, timeframe, params, _VALUE_COLUMNS, carry, threads)
-
-
-def compute_oscillators(
-    bars: pl.DataFrame, timeframe: Timeframe, oscillators: Iterable[Oscillator], params: IndicatorParams = INDICATORS
-) -> pl.DataFrame:
-    """Only the indicator columns that the given divergence oscillators need, with the key columns and known_at.
-
-    Same numbers, rules and errors as `compute_indicators` on one thread; for scans that need one oscillator of very many bars.
-    """
-    wanted = {column for oscillator in oscillators for column in OSCILLATOR_COLUMNS[oscillator]}
-    return _computed(bars, timeframe, params, tuple(c for c in _VALUE_COLUMNS if c in wanted), None, 1)
-
-
-def _computed(
-    bars: pl.DataFrame,
-    timeframe: Timeframe,
-    params: IndicatorParams,
-    columns: tuple[str, ...],
-    carry: pl.DataFrame | None,
-    threads: int | None,
-) -> pl.DataFrame:
     if bars.is_empty():
-        return tables.INDICATORS.empty().select(_order(columns))
+        return tables.INDICATORS.empty()
     segments = split_segments(bars, timeframe, params.restart_gap_bars)
+    arrays = indicator_arrays(bars, segments, params, _VALUE_COLUMNS, carry, threads)
+    values = [pl.Series(name, array, nan_to_null=True) for name, array in arrays.items()]
+    known_at = (bars["ts"] + timeframe.duration).alias("known_at")
+    has_name = "timeframe" in bars.columns
+    names = bars["timeframe"] if has_name else pl.repeat(timeframe.value, bars.height, eager=True).alias("timeframe")
+    return pl.DataFrame([bars["ts"], bars["symbol"], bars["exchange"], names, *values, known_at])
+
+
+def indicator_arrays(
+    bars: pl.DataFrame,
+    segments: Segments,
+    params: IndicatorParams,
+    columns: Sequence[str],
+    carry: pl.DataFrame | None = None,
+    threads: int | None = None,
+) -> dict[str, Floats]:
+    """Only the given columns of `compute_indicators`, as arrays of shape (rows,) with NaN for null; same rules and errors.
+
+    For scans over very many bars that need one oscillator and no frame. segments: from `split_segments` of the same bars.
+    """
     out = {name: np.empty(bars.height) for name in columns}
     formulas = [f for f in _formulas(params) if set(f.columns) & set(columns)]
     prices = read_prices(bars, "high", "low", "close")
+    volume = bars["volume"].cast(pl.Float64) if "obv" in out else None
+    carried = _carried(carry)
+
+    def fill(series: int, span: tuple[int, int]) -> None:
+        for segment in range(*np.searchsorted(segments.series, [series, series + 1])):
+            _fill_segment(out, formulas, prices, int(segments.starts[segment]), int(segments.stops[segment]))
+        if volume is not None:
+            rows = slice(*span)
+            state = carried.get(segments.names[series])
+            out["obv"][rows] = _series_obv(segments.ts[rows], prices[2][rows], volume[rows], state)
+
     workers = threads or (pl.thread_pool_size() if bars.height >= _THREADED_ROWS else 1)
+    work = range(len(segments.names)), segments.series_spans()
+    if workers == 1:
+        list(map(fill, *work))
+        return out
     with ThreadPoolExecutor(workers) as pool:
-        spans = zip(segments.starts.tolist(), segments.stops.tolist(), strict=True)
-        list(pool.map(lambda span: _fill_segment(out, formulas, prices, *span), spans))
-    if "obv" in out:
-        _fill_obv(out["obv"], bars, segments, prices[2], carry)
-    values = [pl.Series(name, array, nan_to_null=True) for name, array in out.items()]
-    known_at = (bars["ts"] + timeframe.duration).alias("known_at")
-    timeframes = (
-        bars["timeframe"] if "timeframe" in bars.columns else pl.repeat(timeframe.value, bars.height, eager=True).alias("timeframe")
-    )
-    return pl.DataFrame([bars["ts"], bars["symbol"], bars["exchange"], timeframes, *values, known_at])
-
-
-def _order(columns: tuple[str, ...]) -> list[str]:
-    return [n for n in tables.INDICATORS.schema.names() if n in {*tables.SERIES_KEY, *columns, "known_at"}]
+        list(pool.map(fill, *work))
+    return out
 
 
 def _formulas(p: IndicatorParams) -> list[_Formula]:
     import talib  # imports pandas where installed (1.6 s): only where indicators are computed
 
     return [
-        _Formula(("ema_20",), True, lambda h, low, c: (talib.EMA(c, p.ema_fast_bars),)),
-        _Formula(("ema_50",), True, lambda h, low, c: (talib.EMA(c, p.ema_slow_bars),)),
-        _Formula(("rsi_14",), False, lambda h, low, c: (talib.RSI(c, p.rsi_bars),)),
+        _Formula(("ema_20",), True, lambda _h, _l, c: (talib.EMA(c, p.ema_fast_bars),)),
+        _Formula(("ema_50",), True, lambda _h, _l, c: (talib.EMA(c, p.ema_slow_bars),)),
+        _Formula(("rsi_14",), False, lambda _h, _l, c: (talib.RSI(c, p.rsi_bars),)),
         _Formula(
             ("macd", "macd_signal", "macd_hist"),
             True,
-            lambda h, low, c: talib.MACD(c, p.macd_fast_bars, p.macd_slow_bars, p.macd_signal_bars),
+            lambda _h, _l, c: talib.MACD(c, p.macd_fast_bars, p.macd_slow_bars, p.macd_signal_bars),
         ),
         _Formula(("atr_14",), True, lambda h, low, c: (talib.ATR(h, low, c, p.atr_bars),)),
         _Formula(
             ("bb_upper", "bb_middle", "bb_lower"),
             True,
-            lambda h, low, c: talib.BBANDS(c, p.bollinger_bars, p.bollinger_width_sd, p.bollinger_width_sd),
+            lambda _h, _l, c: talib.BBANDS(c, p.bollinger_bars, p.bollinger_width_sd, p.bollinger_width_sd),
         ),
         _Formula(("adx_14",), False, lambda h, low, c: (talib.ADX(h, low, c, p.adx_bars),)),
     ]
@@ -156,22 +158,6 @@ def _scale(first_close: float) -> float:
     return float(2.0 ** (_SCALED_EXPONENT - np.frexp(first_close)[1]))
 
 
-def _fill_obv(out: Floats, bars: pl.DataFrame, segments: Segments, close: Floats, carry: pl.DataFrame | None) -> None:
-    carried = _carried(carry)
-    volume = bars["volume"].cast(pl.Float64)
-    for name, (start, stop) in zip(segments.names, segments.series_spans(), strict=True):
-        amounts = volume[start:stop].to_numpy()
-        ts, closes = segments.ts[start:stop], close[start:stop]
-        _check_volume(amounts, volume[start:stop].null_count())
-        state = carried.get(name)
-        out[start:stop] = on_balance_volume(closes, amounts) if state is None else _continued(ts, closes, amounts, state, name)
-
-
-def _check_volume(amounts: Floats, n_null: int) -> None:
-    if int(np.count_nonzero(~np.isfinite(amounts))) != n_null:
-        raise InputError("volume", "NaN or infinity", "volume is a finite number or null")
-
-
 def _carried(carry: pl.DataFrame | None) -> dict[tuple[str, str], Carry]:
     if carry is None or carry.is_empty():
         return {}
@@ -182,8 +168,15 @@ def _carried(carry: pl.DataFrame | None) -> dict[tuple[str, str], Carry]:
     return dict(zip(known.select("symbol", "exchange").iter_rows(), states, strict=True))
 
 
-def _continued(ts: Ints, closes: Floats, amounts: Floats, state: Carry, name: tuple[str, str]) -> Floats:
-    """OBV of a series from a carried state on; null up to the carried bar, which keeps its known value."""
+def _series_obv(ts: Ints, closes: Floats, volume: pl.Series, state: Carry | None) -> Floats:
+    amounts = volume.to_numpy()
+    if not volume.null_count() and not math.isfinite(float(amounts.sum())):
+        raise InputError("volume", "NaN or infinity", "volume is a finite number or null")
+    return on_balance_volume(closes, amounts) if state is None else _continued(ts, closes, amounts, state)
+
+
+def _continued(ts: Ints, closes: Floats, amounts: Floats, state: Carry) -> Floats:
+    """OBV of a series from a carried state on; NaN up to the carried bar, which keeps its known value."""
     out = np.full(len(closes), np.nan)
     at = int(np.searchsorted(ts, state.ts))
     has_bar = at < len(ts) and int(ts[at]) == state.ts
@@ -194,7 +187,7 @@ def _continued(ts: Ints, closes: Floats, amounts: Floats, state: Carry, name: tu
         return out
     previous = float(closes[at]) if has_bar else state.close
     if np.isnan(previous):
-        raise InputError("carry.close", name, "give the close of the carried bar, or that bar among the bars")
+        raise InputError("carry.close", None, "give the close of the carried bar, or that bar among the bars")
     out[first:] = on_balance_volume(closes[first:], amounts[first:], state.obv, previous)
     return out
 
@@ -203,21 +196,17 @@ def on_balance_volume(close: Floats, volume: Floats, obv: float = np.nan, previo
     """Running sum of volume, added on a rise of the close and subtracted on a fall; shape (n,) [base units].
 
     close, volume: shape (n,). NaN volume gives NaN there and is left out of both the sum and the comparison of closes. obv and
-    previous_close continue an earlier sum; without them the first bar with volume counts as a rise (as TA-Lib's OBV does).
-    Source: Granville 1963; adds in bar order, so a continued sum equals the whole one bit for bit.
+    previous_close continue an earlier sum; without them the first bar with volume counts as a rise. Empty in, empty out.
+    Source: Granville 1963, TA-Lib OBV; adds in bar order, so a continued sum equals the whole one bit for bit.
     """
+    import talib
+
     present = ~np.isnan(volume)
     if not present.all():
         out = np.full(len(close), np.nan)
         out[present] = on_balance_volume(close[present], volume[present], obv, previous_close)
         return out
-    if not len(close):
-        return np.empty(0)
-    steps = np.empty(len(close))
-    is_new = np.isnan(obv)
-    steps[0] = 1.0 if is_new else np.sign(close[0] - previous_close)
-    np.sign(np.subtract(close[1:], close[:-1], out=steps[1:]), out=steps[1:])
-    steps *= volume
-    if not is_new:
-        steps[0] += obv
-    return np.cumsum(steps, out=steps)
+    if np.isnan(obv) or not len(close):
+        return np.asarray(talib.OBV(close, volume), dtype=np.float64)
+    with_carry = np.append(previous_close, close), np.append(obv, volume)
+    return np.asarray(talib.OBV(*with_carry)[1:], dtype=np.float64)

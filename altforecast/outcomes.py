@@ -18,7 +18,7 @@ from altforecast.bootstrap import cluster_lift, holm
 from altforecast.errors import InputError
 from altforecast.event_ids import event_ids, hex_ids
 from altforecast.params import OUTCOMES, OutcomeParams
-from altforecast.segments import Floats, Ints, Segments, aligned_columns, read_prices, rows_of, split_segments
+from altforecast.segments import Floats, Ints, Segments, aligned, read_nullable, read_prices, rows_of, split_segments
 from altforecast.signal_scan import scan_barriers
 from altforecast.types import DivergenceKind, DivergenceStatus, Oscillator, Side, Timeframe
 
@@ -60,7 +60,7 @@ def divergence_outcomes(
     if bars.is_empty() or events.is_empty():
         return tables.DIVERGENCE_OUTCOMES.empty()
     high, low, close = read_prices(bars, "high", "low", "close")
-    (atr,) = aligned_columns(bars, indicators, "atr_14")
+    atr = read_nullable(aligned(bars, indicators, "atr_14"), "atr_14")
     rows = rows_of(bars, events)
     signs = np.where(events["kind"].is_in(_BULLISH).to_numpy(), 1.0, -1.0)
     stops = segments.stops[np.searchsorted(segments.starts, rows, side="right") - 1]

@@ -11,7 +11,7 @@ import polars as pl
 
 from altforecast import tables
 from altforecast.params import PIVOTS, PivotParams
-from altforecast.segments import Ints, aligned_columns, read_prices, split_segments
+from altforecast.segments import Ints, aligned, read_prices, split_segments
 from altforecast.signal_scan import scan_pivots
 from altforecast.types import Side, Timeframe
 
@@ -48,16 +48,14 @@ def find_pivots(bars: pl.DataFrame, indicators: pl.DataFrame, timeframe: Timefra
 
 
 def _rows(bars: pl.DataFrame, indicators: pl.DataFrame, timeframe: Timeframe, pivot_rows: Ints, rows: Ints) -> pl.DataFrame:
-    rsi, macd, obv, atr = aligned_columns(bars, indicators, "rsi_14", "macd", "obv", "atr_14")
-    at_pivot = {"rsi_14": rsi, "macd": macd, "obv": obv}
-    values = [pl.Series(name, column[pivot_rows], nan_to_null=True) for name, column in at_pivot.items()]
+    values = aligned(bars, indicators, "rsi_14", "macd", "obv", "atr_14")
     return bars[rows].select(
         "ts",
         "symbol",
         "exchange",
         pl.lit(timeframe.value).alias("timeframe"),
         bars["ts"].gather(pivot_rows).alias("pivot_ts"),
-        *values,
-        pl.Series("atr_14", atr[rows], nan_to_null=True),
+        *values.select("rsi_14", "macd", "obv")[pivot_rows],
+        values["atr_14"].gather(rows),
         (pl.col("ts") + timeframe.duration).alias("known_at"),
     )

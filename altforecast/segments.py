@@ -7,6 +7,8 @@ What does not: any number computed from prices (`indicators`, `pivots`, `diverge
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from altforecast.types import Timeframe
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+_BLOCK_ROWS = 1 << 16
 
 
 class Segments(NamedTuple):
@@ -46,6 +50,33 @@ class Segments(NamedTuple):
         return list(zip(starts.tolist(), [*starts[1:].tolist(), len(self.ts)], strict=True))
 
 
+def series_batches(bars: pl.DataFrame, max_rows: int) -> Iterator[slice]:
+    """Row ranges that cover a sorted frame without cutting a series: at most max_rows long, unless one series is longer.
+
+    Small batches keep the arrays of a scan in the processor's cache. Where the frame is not sorted, a batch may cut a series;
+    `split_segments` of the batches and `check_order` over them find that out.
+    """
+    symbol, exchange = bars["symbol"], bars["exchange"]
+
+    def name(row: int) -> tuple[str, str]:
+        return symbol[row], exchange[row]
+
+    start = 0
+    while start < bars.height:
+        stop = min(start + max_rows, bars.height)
+        if stop < bars.height:
+            first = bisect_left(range(bars.height), name(stop), lo=start, hi=stop, key=name)
+            stop = first if first > start else bisect_right(range(bars.height), name(stop), lo=stop, key=name)
+        yield slice(start, stop)
+        start = stop
+
+
+def check_order(names: Sequence[tuple[str, str]]) -> None:
+    """Raises InputError unless the names of the series of a frame, in row order, rise strictly."""
+    if list(names) != sorted(set(names)):
+        raise InputError("bars", names[0], "rows must be sorted by symbol, exchange, timeframe, ts")
+
+
 def split_segments(bars: pl.DataFrame, timeframe: Timeframe, restart_gap_bars: int) -> Segments:
     """Segments of a frame of many series of one timeframe, sorted by symbol, exchange, ts.
 
@@ -53,41 +84,51 @@ def split_segments(bars: pl.DataFrame, timeframe: Timeframe, restart_gap_bars: i
     restart_gap_bars missing bars; shorter holes are passed over as if they were not there. Empty in, no segments out.
     Raises InputError for another timeframe, unsorted or doubled rows.
     """
-    _check_timeframe(bars, timeframe)
     ts = bars["ts"].to_physical().to_numpy()
     if not len(ts):
         none = np.empty(0, dtype=np.int64)
         return Segments(ts, none, none, none, ())
     heads = _series_heads(bars)
-    names = tuple(bars.select("symbol", "exchange")[heads.tolist()].iter_rows())
-    if list(names) != sorted(set(names)):
-        raise InputError("bars", names[0], "rows must be sorted by symbol, exchange, timeframe, ts")
-    steps = np.diff(ts)
-    steps[heads[1:] - 1] = timeframe.ms
-    _check_steps(steps, bars)
-    cuts = np.flatnonzero(steps > (restart_gap_bars + 1) * timeframe.ms) + 1
+    symbol, exchange = bars["symbol"], bars["exchange"]
+    names = tuple((symbol[row], exchange[row]) for row in heads.tolist())
+    check_order(names)
+    _check_timeframe(bars, heads, timeframe)
+    cuts = _cuts(ts, heads, (restart_gap_bars + 1) * timeframe.ms)
     starts = np.union1d(heads, cuts)
     series = np.searchsorted(heads, starts, side="right") - 1
     return Segments(ts, starts, np.append(starts[1:], len(ts)), series, names)
 
 
-def _check_timeframe(bars: pl.DataFrame, timeframe: Timeframe) -> None:
-    if "timeframe" in bars.columns:
-        other = bars["timeframe"] != timeframe.value
-        if other.any():
-            raise InputError("timeframe", bars["timeframe"].filter(other)[0], "all bars of one call have one timeframe", [timeframe.value])
-
-
 def _series_heads(bars: pl.DataFrame) -> Ints:
-    symbol, exchange = bars["symbol"], bars["exchange"]
-    is_head = (symbol != symbol.shift(1)) | (exchange != exchange.shift(1))
-    return is_head.fill_null(True).arg_true().to_numpy().astype(np.int64)
+    """Row 0 and every row whose symbol or exchange differs from the row before; one series alone is the cheap case."""
+    columns = [bars[name] for name in ("symbol", "exchange")]
+    if not any((column != column[0]).any() for column in columns):
+        return np.zeros(1, dtype=np.int64)
+    differs = [column.slice(1) != column.slice(0, bars.height - 1) for column in columns]
+    return np.append(0, np.flatnonzero((differs[0] | differs[1]).to_numpy()) + 1)
 
 
-def _check_steps(steps: Ints, bars: pl.DataFrame) -> None:
-    if len(steps) and steps.min() <= 0:
-        row = int(np.argmin(steps)) + 1
-        raise InputError("ts", bars["ts"][row], f"row {row} of {bars['symbol'][row]} is not later than the row before")
+def _check_timeframe(bars: pl.DataFrame, heads: Ints, timeframe: Timeframe) -> None:
+    """First and last row of each series show any other timeframe, because rows are sorted by timeframe within a series."""
+    if "timeframe" in bars.columns:
+        ends = bars["timeframe"][np.concatenate([heads, heads[1:] - 1, [bars.height - 1]])]
+        other = ends.filter(ends != timeframe.value)
+        if len(other):
+            raise InputError("timeframe", other[0], "all bars of one call have one timeframe", [timeframe.value])
+
+
+def _cuts(ts: Ints, heads: Ints, longest_ms: int) -> Ints:
+    """Rows behind a step of more than longest_ms; reads block by block, so that no array of the frame's length is made."""
+    odd = [np.empty(0, dtype=np.int64)]
+    for first in range(1, len(ts), _BLOCK_ROWS):
+        steps = ts[first : first + _BLOCK_ROWS] - ts[first - 1 : first - 1 + _BLOCK_ROWS][: len(ts) - first]
+        if steps.min() <= 0 or steps.max() > longest_ms:
+            odd.append(np.flatnonzero((steps <= 0) | (steps > longest_ms)) + first)
+    rows = np.setdiff1d(np.concatenate(odd), heads)
+    back = rows[ts[rows] <= ts[rows - 1]]
+    if len(back):
+        raise InputError("ts", int(ts[back[0]]), f"row {back[0]} is not later than the row before it; sort by series and ts, once each")
+    return rows
 
 
 def read_prices(bars: pl.DataFrame, *names: str) -> tuple[Floats, ...]:
@@ -116,24 +157,30 @@ def read_only(array: Floats) -> Floats:
 
 
 def read_nullable(frame: pl.DataFrame, name: str) -> Floats:
-    """A nullable column as float64 with NaN for null; raises InputError where it holds NaN or infinity itself."""
-    values = frame[name].cast(pl.Float64)
-    array = values.to_numpy()
-    present = array if not values.null_count() else array[~np.isnan(array)]
-    if len(present) and not math.isfinite(float(present.sum())) and not np.isfinite(present).all():
-        raise InputError(name, "NaN or infinity", "missing values are null")
-    return read_only(array)
+    """A nullable column as float64 with NaN for null, shape (rows,)."""
+    return read_only(frame[name].cast(pl.Float64).to_numpy())
 
 
-def aligned_columns(bars: pl.DataFrame, frame: pl.DataFrame, *names: str) -> tuple[Floats, ...]:
-    """Nullable columns of another frame of the same series, one value per bar, NaN where the frame has no row or no value.
+def aligned(bars: pl.DataFrame, frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+    """The named columns of another frame of the same series, one row per bar, null where the frame has no such row.
 
-    Both frames: columns ts, symbol, exchange; the usual case of one row per bar in the same order is read without a join.
+    Both frames: columns ts, symbol, exchange, sorted; the usual case of one row per bar in the same order costs no join.
     """
+    if _is_aligned(bars, frame):
+        return frame.select(names)
     keys = ["symbol", "exchange", "ts"]
-    if frame.height != bars.height or any((frame[k] != bars[k]).any() for k in reversed(keys)):
-        frame = bars.select(keys).join(frame.select(*keys, *names), on=keys, how="left", maintain_order="left", validate="1:1")
-    return tuple(read_nullable(frame, name) for name in names)
+    joined = bars.select(keys).join(frame.select(*keys, *names), on=keys, how="left", maintain_order="left", validate="1:1")
+    return joined.select(names)
+
+
+def _is_aligned(bars: pl.DataFrame, frame: pl.DataFrame) -> bool:
+    """Equal times everywhere and equal names at both ends of every series: enough for two sorted frames."""
+    if frame.height != bars.height or (frame["ts"] != bars["ts"]).any():
+        return False
+    heads = _series_heads(bars)
+    ends = np.concatenate([heads, heads[1:] - 1, [bars.height - 1]])
+    names = ["symbol", "exchange"]
+    return bars.select(names)[ends].equals(frame.select(names)[ends])
 
 
 def rows_of(bars: pl.DataFrame, events: pl.DataFrame) -> Ints:

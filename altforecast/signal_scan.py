@@ -193,3 +193,13 @@ def scan_barriers(
             if end_row[e] >= 0:
                 break
     return end_row, is_hit, move
+
+
+@njit(cache=True, nogil=True)
+def break_ties(order: Ints, row: Ints, ids: NDArray[np.uint64]) -> None:
+    """Put entries of `order` with equal row into the order of their ids, in place; `order` already sorts by row."""
+    for k in range(1, len(order)):
+        j = k
+        while j > 0 and row[order[j]] == row[order[j - 1]] and ids[order[j]] < ids[order[j - 1]]:
+            order[j], order[j - 1] = order[j - 1], order[j]
+            j -= 1
