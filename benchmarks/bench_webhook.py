@@ -1,6 +1,7 @@
 """Durable acknowledgements per second of `POST /webhook`, over the whole HTTP stack of a real realtime process.
 
-What belongs here: 64 keep-alive senders against a subprocess, and the same rows committed in bare groups as a yardstick. What does not: tests.
+What belongs here: 64 keep-alive senders against a subprocess, and the same rows committed
+in bare groups as a yardstick. What does not: tests.
 Run: python benchmarks/bench_webhook.py [--alerts 20000] [--senders 64]
 """
 
