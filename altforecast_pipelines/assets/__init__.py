@@ -1,0 +1,15 @@
+"""Registry of asset modules: group -> modules, one file per noun.
+
+What belongs here: which modules hold assets. What does not: anything else.
+"""
+
+from types import ModuleType
+
+from altforecast_pipelines.assets import bar_gaps, bars, divergences, evidence, indicators, levels, market_context, outcomes, pivots
+
+GROUPS: dict[str, tuple[ModuleType, ...]] = {
+    "bars": (bars, bar_gaps),
+    "signals": (indicators, pivots, divergences, levels),
+    "evidence": (outcomes, evidence),
+    "market": (market_context,),
+}

@@ -1,0 +1,48 @@
+"""Our Dagster instance: events written in batches, and a lane past the run queue for work that somebody waits for.
+
+What belongs here: the classes named in `dagster.yaml` that decide how runs are started. What does not: storages (`storage`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import DagsterInstance, DagsterRun
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.run_coordinator.base import SubmitRunContext
+from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+
+EVENT_BATCH_SIZE = 500
+LANE_TAG = "altforecast/lane"
+EXPRESS = "express"
+
+
+class HouseInstance(DagsterInstance):
+    """Dagster's instance with batched events, so that the switch need not be an environment variable of every process."""
+
+    @classmethod
+    def config_schema(cls) -> Mapping[str, Any]:
+        """No settings of its own."""
+        return {}
+
+    @classmethod
+    def config_defaults(cls, base_dir: str) -> Mapping[str, Any]:
+        """Dagster's defaults."""
+        return InstanceRef.config_defaults(base_dir)
+
+    def _get_event_batch_size(self) -> int:
+        return EVENT_BATCH_SIZE
+
+
+class ExpressRunCoordinator(QueuedRunCoordinator):
+    """Dagster's run queue, except that runs tagged `altforecast/lane: express` are launched at once.
+
+    The queue is looked through once a second at most and limits how many runs work at a time; bar-close runs are small, one
+    per trigger, and must not wait for either. Everything else (backfills, fetches, upkeep) queues.
+    """
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Launch or enqueue."""
+        run = context.dagster_run
+        if run.tags.get(LANE_TAG) != EXPRESS:
+            return super().submit_run(context)
+        return self._instance.launch_run(run.run_id, context.workspace)

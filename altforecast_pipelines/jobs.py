@@ -1,0 +1,43 @@
+"""Jobs: the one that follows every arrival of bars, and those that fetch, refill and tidy.
+
+What belongs here: which assets and ops run together. What does not: when (`sensors`, `schedules`).
+"""
+
+import dagster as dg
+
+from altforecast_pipelines.upkeep import fetch_bars, refill_gaps, tidy
+
+EVERYTHING_FROM_BARS = (
+    "bars", "bar_gaps", "indicators", "pivots", "divergences", "levels", "divergence_outcomes", "evidence",
+)  # fmt: skip
+
+on_bars = dg.define_asset_job(
+    "on_bars",
+    selection=dg.AssetSelection.assets(*EVERYTHING_FROM_BARS),
+    executor_def=dg.in_process_executor,
+    description="Everything that follows from bars, in one process: started by arrivals, imports and backfills.",
+)
+on_context = dg.define_asset_job(
+    "on_context", selection=dg.AssetSelection.assets("market_context"), executor_def=dg.in_process_executor, description="Hourly outside figures."
+)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def fetch_exchange_bars() -> None:
+    """Fetch the newest closed bars of the tracked series into landing files."""
+    fetch_bars()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def refill_bar_gaps() -> None:
+    """Ask the exchanges again for bars that are missing."""
+    refill_gaps()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def tidy_up() -> None:
+    """Bound what grows: old runs, leftovers of killed writers, provenance logs, old revisions."""
+    tidy()
+
+
+JOBS = (on_bars, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up)
