@@ -194,7 +194,8 @@ class _FileImport:
         self._tell(0, file.n_rows)
         for chunk in file.chunks():
             checked = check_bars(chunk, now, options=file.options)
-            refused.append(checked.quarantined.join(file.raw(checked.quarantined["row"]), on="row", how="left"))
+            if checked.quarantined.height:
+                refused.append(checked.quarantined.join(file.raw(checked.quarantined["row"]), on="row", how="left"))
             self._land(report, checked.accepted, now)
             _count(report, checked)
             done += chunk.height
