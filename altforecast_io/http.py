@@ -142,7 +142,8 @@ class Backoff:
         return float(wanted) if wanted <= self._max_s else False
 
 
-def _retry_wait(error: Exception) -> float | bool:
+def retry_wait(error: Exception) -> float | bool:
+    """What `Backoff` is told of an error: False for one that may not be repeated, True for one that may, or the wait asked for [s]."""
     if not isinstance(error, ServiceError) or error.failure is not Failure.TRANSIENT:
         return False
     return True if error.retry_after_s is None else error.retry_after_s
@@ -191,7 +192,7 @@ class HttpClient:
             return hit[1]
 
     async def _fetch(self, service: Service, url: str, params: Mapping[str, str] | None) -> Any:
-        backoff = Backoff(service.wait_initial_s, service.wait_max_s, self._rng, _retry_wait)
+        backoff = Backoff(service.wait_initial_s, service.wait_max_s, self._rng, retry_wait)
         retries = stamina.retry_context(on=backoff, attempts=service.attempts, timeout=service.retry_timeout_s)
         async for attempt in retries:
             with attempt:

@@ -14,17 +14,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import stamina
-import structlog
 from cachetools import TTLCache
 
 from altforecast.errors import SettingsError, UnknownNameError
 from altforecast.symbols import ccxt_symbol
 from altforecast_io.clock import Clock, utc_now
 from altforecast_io.exchanges.venues import Venue, venue_of
-from altforecast_io.http import Backoff, Failure, ServiceError, parse_retry_after, sanitise
+from altforecast_io.http import Backoff, Failure, ServiceError, parse_retry_after, retry_wait, sanitise
 from altforecast_io.settings import Settings
 
-LOG = structlog.get_logger(__name__)
 ATTEMPTS = 5
 WAIT_INITIAL_S = 0.5
 WAIT_MAX_S = 30.0
@@ -146,36 +144,36 @@ class VenueClient:
         try:
             return await self._retried(method, *args)
         except ServiceError as error:
-            if error.detail.startswith("InvalidNonce"):
-                await self.sync_clock()
-                return await self._retried(method, *args)
-            raise
+            if not _is_stale_clock(error):
+                raise
+        await self.sync_clock()
+        return await self._retried(method, *args)
 
     async def _retried(self, method: str, *args: Any) -> Any:
-        backoff = Backoff(WAIT_INITIAL_S, WAIT_MAX_S, self._rng, self._wait)
+        backoff = Backoff(WAIT_INITIAL_S, WAIT_MAX_S, self._rng, _retry_wait)
+        async for attempt in stamina.retry_context(on=backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT_S):
+            with attempt:
+                return await self._once(method, *args)
+        raise AssertionError("stamina always returns or raises")
+
+    async def _once(self, method: str, *args: Any) -> Any:
         try:
-            async for attempt in stamina.retry_context(on=backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT_S):
-                with attempt:
-                    return await getattr(self.exchange, method)(*args)
+            return await getattr(self.exchange, method)(*args)
         except Exception as error:
             if not isinstance(error, _ccxt().BaseError):
                 raise
-            # `from None`: ccxt's message repeats the whole answer and address
-            raise self._error(error) from None
-        raise AssertionError("stamina always returns or raises")
+            text = _URL.sub(lambda m: sanitise(m.group()), str(error))[:_LONG]
+            asked = parse_retry_after(getattr(error, "retry_after", None), self._clock())
+            # `from None`: ccxt's message repeats the whole address and answer
+            raise ServiceError(self.venue.slug, classify(error), f"{type(error).__name__}: {text}", retry_after_s=asked) from None
 
-    def _wait(self, error: Exception) -> float | bool:
-        ccxt = _ccxt()
-        if not isinstance(error, ccxt.BaseError) or isinstance(error, ccxt.InvalidNonce) or classify(error) is not Failure.TRANSIENT:
-            return False
-        LOG.warning("exchange_retry", venue=self.venue.slug, error=type(error).__name__)
-        asked = parse_retry_after(getattr(error, "retry_after", None), self._clock())
-        return True if asked is None else asked
 
-    def _error(self, error: Exception) -> ServiceError:
-        text = _URL.sub(lambda m: sanitise(m.group()), str(error))[:_LONG]
-        asked = parse_retry_after(getattr(error, "retry_after", None), self._clock())
-        return ServiceError(self.venue.slug, classify(error), f"{type(error).__name__}: {text}", retry_after_s=asked)
+def _retry_wait(error: Exception) -> float | bool:
+    return False if _is_stale_clock(error) else retry_wait(error)
+
+
+def _is_stale_clock(error: Exception) -> bool:
+    return isinstance(error, ServiceError) and error.detail.startswith("InvalidNonce:")
 
 
 def make_exchange(venue: Venue, settings: Settings) -> Any:
