@@ -8,9 +8,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
 from altforecast import CODE_VERSION
@@ -59,8 +58,3 @@ def chart_library() -> FileResponse:
     """The chart library out of its installed package; nothing is copied into this repository."""
     path = Path(str(resources.files("litecharts") / "js" / CHART_LIBRARY))
     return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=604800"})
-
-
-def mount_static(app: FastAPI) -> None:
-    """Serve web/static under /static; must follow the router, whose chart library lives under the same prefix."""
-    app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")

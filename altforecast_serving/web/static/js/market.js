@@ -18,7 +18,7 @@ function seriesPath(choice, noun) {
 }
 
 function fillMarkets(symbols) {
-  const series = symbols.map((s) => ({ name: s.metric ?? s.symbol, exchange: s.metric ? null : s.exchange, label: s.metric ? s.metric : `${s.symbol} (${s.exchange})`, timeframes: s.timeframes, isMetric: Boolean(s.metric) }));
+  const series = symbols.map((s) => ({ name: s.metric ?? s.symbol, exchange: s.metric ? null : s.exchange, label: s.metric ? s.metric : `${s.symbol} (${s.exchange})`, timeframes: s.timeframes.map((t) => t.timeframe), isMetric: Boolean(s.metric) }));
   const missing = METRICS.filter((m) => !series.some((s) => s.name === m)).map((name) => ({ name, exchange: null, label: name, timeframes: ["15m", "1h", "4h", "1d"], isMetric: true }));
   choices = [...series, ...missing].sort((a, b) => b.isMetric - a.isMetric || (a.isMetric ? METRICS.indexOf(a.name) - METRICS.indexOf(b.name) : a.label.localeCompare(b.label)));
   byId("metric").replaceChildren(...choices.map((choice, i) => { const option = element("option", choice.label); option.value = String(i); return option; }));
@@ -66,9 +66,9 @@ function nearest(levels) {
 }
 
 function showLevels(answer) {
-  const levels = nearest(answer.data.levels ?? answer.data);
+  const levels = nearest(answer.data);
   fill(byId("levels"), levels.map((l) => row([element("td", price(l.price), "number"), element("td", l.side, l.side === "support" ? "up" : "down"), `${l.distance_atr.toFixed(1)} ATR`, String(l.n_touches), l.strength.toFixed(2)])), "None.");
-  const evidence = answer.data.evidence ?? answer.evidence;
+  const evidence = answer.data[0]?.evidence;
   byId("levels-evidence").textContent = evidence?.hit_frac ? `Bounces ${(100 * evidence.hit_frac).toFixed(1)} %, at shifted placebo levels ${(100 * evidence.base_frac).toFixed(1)} % (n ${evidence.n}): ${evidence.verdict}.` : "Levels are orientation, not prediction.";
   return levels;
 }

@@ -10,21 +10,22 @@ const STREAM_WORDS = { on_time: "on time", repaired: "repaired from an exchange"
 const byId = (id) => document.getElementById(id);
 
 function arrowCell(line, span) {
-  const arrow = line[`arrow_${span}`] ?? "unknown";
+  const change = line.changes.find((c) => c.over === span);
+  const arrow = change?.arrow ?? "unknown";
   const cell = element("td", "", `arrow ${arrow}`);
-  cell.append(element("b", GLYPHS[arrow]), percent(line[`change_${span}_pct`]));
+  cell.append(element("b", GLYPHS[arrow]), percent(change?.change_pct));
   return cell;
 }
 
 function showReport({ data, lineage }) {
-  const lines = data.lines ?? data;
+  const lines = data?.lines ?? [];
   const rows = lines.map((line) => {
     const link = element("a", line.metric);
     link.href = `/market?metric=${encodeURIComponent(line.metric)}&timeframe=1h`;
     return row([element("td", link), ...["15m", "1h", "4h", "24h"].map((span) => arrowCell(line, span)), element("td", line.line, "line muted")]);
   });
   fill(byId("report"), rows, "No report yet: bars of the six metrics are needed.");
-  byId("report-lead").textContent = lines.length ? `As of ${time(lines[0].known_at)}` : "";
+  byId("report-lead").textContent = data?.known_at ? `As of ${time(data.known_at)}` : "";
   lineageText(byId("report-lineage"), lineage);
 }
 
@@ -38,11 +39,11 @@ function gauge(score) {
     <text x="10" y="44" fill="#93a4b5" font-size="11">Risk-OFF</text><text x="290" y="44" fill="#93a4b5" font-size="11" text-anchor="end">Risk-ON</text></svg>`;
 }
 
-function contributionBars(row_) {
+function contributionBars(regime) {
   const grid = element("div", "", "bars");
   const names = { total3: "TOTAL3", total2: "TOTAL2", btc_d: "BTC.D", usdt_d: "USDT.D", ethbtc: "ETHBTC" };
   for (const [key, name] of Object.entries(names)) {
-    const value = row_[`contribution_${key}`];
+    const value = regime.contributions.find((c) => c.metric === key)?.contribution;
     const track = element("div", "", "track");
     if (value !== null && value !== undefined) {
       const fillElement = element("div", "", `fill ${value >= 0 ? "up" : "down"}`);
@@ -57,7 +58,7 @@ function contributionBars(row_) {
 }
 
 function showRegime({ data, lineage }) {
-  const latest = data.latest ?? (Array.isArray(data) ? data[0] : null);
+  const latest = data.latest;
   const box = byId("regime");
   box.replaceChildren();
   if (!latest) {
@@ -70,7 +71,7 @@ function showRegime({ data, lineage }) {
   const holder = element("div");
   holder.innerHTML = gauge(latest.score);
   box.append(holder, contributionBars(latest));
-  const note = latest.is_degraded ? `Degraded: ${latest.missing || "an input"} is missing or stale.` : "All five inputs are fresh.";
+  const note = latest.is_degraded ? `Degraded: ${latest.missing.join(", ") || "an input"} missing or stale.` : "All five inputs are fresh.";
   box.append(element("p", `Score ${latest.score === null ? "unknown" : latest.score.toFixed(2)}, ${time(latest.known_at)}. ${note} Regimes tell risk, not direction.`, "muted"));
   lineageText(byId("regime-lineage"), lineage);
 }
@@ -87,20 +88,20 @@ function showDivergences({ data, lineage }) {
 }
 
 function showStreams({ data }) {
-  const streams = data.streams ?? data;
+  const { streams } = data;
   const timeframes = [...new Set(streams.map((s) => s.timeframe))];
   const metrics = [...new Set(streams.map((s) => s.metric))];
   byId("streams").tHead.replaceChildren(row([element("th", ""), ...timeframes.map((t) => element("th", t))]));
   const rows = metrics.map((metric) => row([metric, ...timeframes.map((timeframe) => {
     const stream = streams.find((s) => s.metric === metric && s.timeframe === timeframe);
-    const dot = element("span", "", `dot ${stream?.status ?? "never_seen"}`);
-    dot.title = `${metric} ${timeframe}: ${STREAM_WORDS[stream?.status] ?? "unknown"}, last bar ${time(stream?.last_ts)}`;
+    const dot = element("span", "", `dot ${stream?.state ?? "never_seen"}`);
+    dot.title = `${metric} ${timeframe}: ${STREAM_WORDS[stream?.state] ?? "unknown"}, last bar ${time(stream?.newest_ts)}`;
     dot.setAttribute("role", "img");
     dot.setAttribute("aria-label", dot.title);
     return element("td", dot);
   })]));
   fill(byId("streams"), rows, "No streams are expected.");
-  const seen = new Set(streams.map((s) => s.status));
+  const seen = new Set(streams.map((s) => s.state));
   byId("streams-legend").replaceChildren(...Object.entries(STREAM_WORDS).filter(([s]) => seen.has(s)).map(([status, text]) => {
     const item = element("li", "");
     item.append(element("span", "", `dot ${status}`), ` ${text}`);
@@ -109,8 +110,8 @@ function showStreams({ data }) {
 }
 
 function showTiles({ data }) {
-  const tiles = [[data.n_metrics, "metrics with bars"], [data.n_series, "series"], [data.n_timeframes, "timeframes"], [data.n_bars, "bars"], [data.n_active_divergences, "active divergences"], [data.n_pending, "alerts being built"]];
-  byId("tiles").replaceChildren(...tiles.filter(([v]) => v !== undefined).map(([value, text]) => {
+  const tiles = [[data.metrics.length, "metrics with bars"], [data.n_series, "series"], [data.timeframes.length, "timeframes"], [data.n_bars, "bars"], [data.n_provisional_bars, "provisional bars"], [data.n_active_divergences, "active divergences"]];
+  byId("tiles").replaceChildren(...tiles.map(([value, text]) => {
     const tile = element("div", "", "tile");
     tile.append(element("b", typeof value === "number" && value > 99999 ? compact(value) : String(value ?? "–")), element("span", text));
     return tile;
