@@ -65,4 +65,6 @@ def _candles(desk: Desk, request: web.Request) -> list[list[Any]]:
     return [[ts, open_, close, high, low, volume] for ts, open_, high, low, close, volume in bars(found, is_newest_first=not is_rising)]
 
 
-SERVICE = VenueService("bitfinex", _routes, Bodies(limited=(429, {"error": "ERR_RATE_LIMIT"}), refused=["error", 20060, "maintenance"]))
+SERVICE = VenueService(
+    "bitfinex", _routes, Bodies(limited=(429, ["error", 11010, "ratelimit: error"]), refused=["error", 20060, "maintenance"])
+)

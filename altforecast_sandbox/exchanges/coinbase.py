@@ -97,7 +97,7 @@ SERVICE = VenueService(
     "coinbase",
     _routes,
     Bodies(
-        limited=(429, {"error": "RESOURCE_EXHAUSTED", "error_details": "Too many requests", "message": "Too many requests"}),
+        limited=(429, {"errors": [{"id": "rate_limit_exceeded", "message": "Too many requests"}]}),
         refused={"error": "INTERNAL", "error_details": "internal error", "message": "internal error"},
     ),
 )
