@@ -19,6 +19,8 @@ from altforecast_sandbox.market import Market
 
 _INTERVALS = {Timeframe.M1: "1", Timeframe.M5: "5", Timeframe.M15: "15", Timeframe.H1: "60", Timeframe.H4: "240", Timeframe.D1: "1D"}
 _DECIMALS = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHORTEST_MS = min(timeframe.ms for timeframe in METRIC_TIMEFRAMES)
 
 
 class Style(StrEnum):
@@ -62,7 +64,9 @@ class Rendered:
 
 def closed_alerts(market: Market, after: datetime, until: datetime) -> list[Alert]:
     """Alerts of every bar (6 metrics x 4 timeframes) that closes in (after, until], by close; bars the source lacks give none."""
-    found = []
+    found: list[Alert] = []
+    if _ms(after) // _SHORTEST_MS == _ms(until) // _SHORTEST_MS:
+        return found
     for timeframe in METRIC_TIMEFRAMES:
         for metric in Metric:
             found += metric_alerts(market, metric, timeframe, after, until)
@@ -124,7 +128,7 @@ def _plain(value: Decimal) -> str:
 
 
 def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
+    return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _alert(metric: Metric, timeframe: Timeframe, row: dict[str, object], places: int) -> Alert:

@@ -22,6 +22,7 @@ from altforecast_sandbox.quotes import REFERENCE_VENUE
 TIMEFRAMES = (Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
 COLUMNS = ("ts", "symbol", "open", "high", "low", "close", "volume", "exchange", "timeframe")
 DAYS, DAILY_DAYS = 120, 400
+SYMBOLS = tuple(p.symbol for p in PAIRS.values() if p.quote != "USD")
 
 
 def write_history(market: Market, folder: Path, start: datetime, end: datetime, daily_start: datetime | None = None) -> list[Path]:
@@ -30,17 +31,28 @@ def write_history(market: Market, folder: Path, start: datetime, end: datetime, 
     Binance's USDT pairs and ETH-BTC, and the four cryptocap index series (volume null), in the columns of COLUMNS.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _warm(market, min(start, daily_start or start), end)
     frames: dict[tuple[str, Timeframe], list[pl.DataFrame]] = {}
     for timeframe in TIMEFRAMES:
         since = daily_start if daily_start is not None and timeframe is Timeframe.D1 else start
         until = end - timeframe.duration + timedelta(milliseconds=1)
-        for symbol in (p.symbol for p in PAIRS.values() if p.quote != "USD"):
+        for symbol in SYMBOLS:
             bars = market.bars(symbol, timeframe, since, until)
             frames.setdefault((REFERENCE_VENUE, timeframe), []).append(_named(bars, symbol, REFERENCE_VENUE, timeframe))
         for metric in INDEX_METRICS:
             bars = market.index_bars(metric, timeframe, since, until)
             frames.setdefault((CRYPTOCAP, timeframe), []).append(_named(bars, metric.value, CRYPTOCAP, timeframe))
     return [_write(folder / f"{exchange}_{timeframe.value}.parquet", parts) for (exchange, timeframe), parts in frames.items()]
+
+
+def _warm(market: Market, start: datetime, end: datetime) -> None:
+    """Day by day, so that each coin's path is built once for its own bars and the indices."""
+    day = start
+    while day < end:
+        for symbol in SYMBOLS:
+            market.candles(symbol, Timeframe.M15, day, day + Timeframe.D1.duration)
+        market.index_candles(INDEX_METRICS[0], Timeframe.M15, day, day + Timeframe.D1.duration)
+        day += Timeframe.D1.duration
 
 
 def _named(bars: pl.DataFrame, symbol: str, exchange: str, timeframe: Timeframe) -> pl.DataFrame:
