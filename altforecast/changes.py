@@ -59,7 +59,7 @@ def read_change(closes: Floats, at: Ints, lag_steps: Floats, span: int, sd_bars:
     """Change over `span` steps of the newest fresh bar at each moment, and its z-score.
 
     closes: log closes on a grid, NaN where missing, shape (steps,). at: index of the newest bar that could be closed at each moment,
-    rising, shape (moments,), may lie outside the grid. lag_steps: how long ago it closed [steps], shape (moments,). A moment reads
+    shape (moments,), may lie outside the grid. lag_steps: how long ago it closed [steps], shape (moments,). A moment reads
     the newest bar whose close is at most stale_bars steps old; its change is taken to the close `span` steps earlier, or one step
     before that where that bar is missing. sd: sample standard deviation of all such changes in the last `sd_bars` steps; no z-score
     where fewer than min_history_frac of them exist or they are all equal. The answer at a moment depends on the last
@@ -72,42 +72,19 @@ def read_change(closes: Floats, at: Ints, lag_steps: Floats, span: int, sd_bars:
     for age in range(int(stale_bars), -1, -1):
         is_fresh_bar = ~np.isnan(_at(closes, at - age)) & (lag_steps + age <= stale_bars)
         read = np.where(is_fresh_bar, _at(changes, at - age), read)
-    steps, moment = np.unique(at, return_inverse=True)
-    sd = trailing_sd(changes, steps, sd_bars, max(2, int(np.ceil(min_history_frac * sd_bars))))
-    return Change(read, read / sd[moment])
+    sd = trailing_sd(changes, at, sd_bars, max(2, int(np.ceil(min_history_frac * sd_bars))))
+    return Change(read, read / sd)
 
 
 def trailing_sd(values: Floats, at: Ints, window: int, min_count: int) -> Floats:
     """Sample standard deviation of the present values among the `window` up to and including each index; NaN if too few or all equal.
 
     Added value by value from the oldest on, in two passes, so that the result does not depend on where `values` begins (running sums
-    would). values: NaN where missing. at: rising, shape (moments,). Returns shape (moments,), > 0 or NaN.
+    would). values: NaN where missing. at: shape (moments,). min_count >= 2. Returns shape (moments,), > 0 or NaN.
     """
-    if not len(at):
-        return np.empty(0)
-    span = np.arange(int(at[0]) - window + 1, int(at[-1]) + 1)
-    padded = _at(values, span)
-    is_present = (~np.isnan(padded)).astype(np.float64)
-    filled = np.where(np.isnan(padded), 0.0, padded)
-    count, total, squares = np.zeros(len(at)), np.zeros(len(at)), np.zeros(len(at))
-    picks = [_pick(at, back) for back in range(window)]
-    for pick in picks:
-        count += is_present[pick]
-        total += filled[pick]
-    mean = total / np.maximum(count, 1.0)
-    for pick in picks:
-        off = (filled[pick] - mean) * is_present[pick]
-        squares += off * off
-    sd = np.sqrt(squares / np.maximum(count - 1.0, 1.0))
-    return np.where((count >= min_count) & (sd > 1e-12), sd, np.nan)
+    from altforecast.change_scan import scan_sd
 
-
-def _pick(at: Ints, offset: int) -> slice | Ints:
-    """Where the offset-th value of each window lies, as a slice where the windows are evenly spaced."""
-    begins = at - at[0] + offset
-    step = int(at[1] - at[0]) if len(at) > 1 else 1
-    is_even = len(at) * step - step == int(at[-1] - at[0])
-    return slice(offset, int(begins[-1]) + 1, step) if is_even else begins
+    return np.asarray(scan_sd(values, at, window, min_count), dtype=np.float64)
 
 
 def _at(values: Floats, index: Ints) -> Floats:
