@@ -63,7 +63,7 @@ class PartFile:
     @property
     def start(self) -> datetime:
         """First instant of the file's month."""
-        return datetime.strptime(self.month, "%Y-%m").replace(tzinfo=UTC)
+        return datetime(int(self.month[:4]), int(self.month[5:]), 1, tzinfo=UTC)
 
     @property
     def end(self) -> datetime:
