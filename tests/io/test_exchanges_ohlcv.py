@@ -13,12 +13,16 @@ from urllib.parse import parse_qs, urlsplit
 import polars as pl
 import pytest
 import stamina
+from aiohttp import ClientSession, web
 
 from altforecast.errors import SettingsError, UnknownNameError
+from altforecast.symbols import VENUES
 from altforecast.tables import BARS
 from altforecast.types import Series, Timeframe
 from altforecast_io.exchanges import connection
 from altforecast_io.exchanges.connection import classify, make_exchange, open_venue, with_base_url
+from altforecast_io.exchanges.markets import Market as Listed
+from altforecast_io.exchanges.markets import list_markets
 from altforecast_io.exchanges.ohlcv import FetchReport, bars_frame, fetch_bars, parse_rows
 from altforecast_io.exchanges.venues import VENUES_BY_SLUG, base_timeframe, venue_of
 from altforecast_io.http import Failure, ServiceError
@@ -70,8 +74,8 @@ def asked(outside: StandIn, path: str) -> list[dict[str, list[str]]]:
     return [parse_qs(urlsplit(r).query) for r in outside.requests if path in r]
 
 
-def truth(outside: StandIn, start: datetime, end: datetime, timeframe: Timeframe = H1, symbol: str = BTC) -> pl.DataFrame:
-    found = outside.market.candles(symbol, timeframe, start, end, "binance", now=outside.now)
+def truth(outside: StandIn, start: datetime, end: datetime, timeframe: Timeframe = H1, venue: str = "binance") -> pl.DataFrame:
+    found = outside.market.candles(BTC, timeframe, start, end, venue, now=outside.now)
     frame = pl.DataFrame({"ts": found.ts_ms, "close": found.close})
     return frame.filter(pl.col("ts") + timeframe.ms <= outside.now.timestamp() * 1000)
 
@@ -214,6 +218,85 @@ def test_fetch_bars_before_the_listing_is_said(outside: StandIn, tmp_path: Path)
     assert report.history_starts_at == first
     assert report.history_reason == "start"
     assert f"history not available before {first:%Y-%m-%d}" in report.notes()[0]
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_fetch_bars_of_every_venue(venue: str, outside: StandIn, tmp_path: Path) -> None:
+    start = NOON - timedelta(days=25)
+    frame, report = fetch(outside, tmp_path, start, venue=venue)
+    wanted = truth(outside, start, NOON, venue=venue)
+    assert frame["ts"].dt.epoch("ms").to_list() == wanted["ts"].to_list()
+    assert frame["close"].to_list() == pytest.approx(wanted["close"].to_list(), rel=1e-6)
+    assert frame["exchange"].unique().to_list() == [venue]
+    assert report.n_pages >= (600 // VENUES_BY_SLUG[venue].max_bars or 1)
+    assert not report.history_starts_at
+
+
+@pytest.mark.parametrize("venue", ["okx", "coinbase", "kucoin", "bitstamp", "binance"])
+def test_fetch_bars_finds_the_listing_within_few_pages(venue: str, outside: StandIn, tmp_path: Path) -> None:
+    listed = datetime(2018, 1, 1, tzinfo=UTC)
+    start, end = listed - timedelta(days=900), listed + timedelta(days=3)
+    frame, report = fetch(outside, tmp_path, start, end, venue=venue, timeframe=Timeframe.M15)
+    assert frame["ts"].dt.epoch("ms").to_list() == truth(outside, listed, end, Timeframe.M15, venue)["ts"].to_list()
+    assert (report.history_starts_at, report.history_reason) == (listed, "start")
+    assert report.n_pages <= 8
+
+
+def test_fetch_bars_builds_4h_where_the_venue_has_none(outside: StandIn, tmp_path: Path) -> None:
+    start = NOON - timedelta(days=30)
+    frame, _ = fetch(outside, tmp_path, start, venue="coinbase", timeframe=Timeframe.H4)
+    wanted = truth(outside, start, NOON, Timeframe.H4, "coinbase")
+    assert frame["ts"].dt.epoch("ms").to_list() == wanted["ts"].to_list()
+    assert frame["close"].to_list() == pytest.approx(wanted["close"].to_list(), rel=1e-6)
+    assert {q["granularity"][0] for q in asked(outside, "/candles")} == {"ONE_HOUR"}
+    assert (frame["known_at"] - frame["ts"]).unique().to_list() == [timedelta(hours=4)]
+
+
+def test_fetch_bars_says_how_far_kraken_reaches(outside: StandIn, tmp_path: Path) -> None:
+    frame, report = fetch(outside, tmp_path, NOON - timedelta(days=60), venue="kraken")
+    assert frame.height == 719
+    assert (report.history_starts_at, report.history_reason) == (frame["ts"].min(), "reach")
+    assert "history not available before 2026-01-30 13:00 UTC (the venue gives only its newest bars)" in report.notes()[0]
+
+
+def test_fetch_bars_beyond_the_reach_of_gate_starts_at_its_edge(outside: StandIn, tmp_path: Path) -> None:
+    frame, report = fetch(outside, tmp_path, NOON - timedelta(days=120), venue="gate", timeframe=Timeframe.M15)
+    assert report.history_reason == "reach"
+    assert frame["ts"].min() == report.history_starts_at
+    assert 9_900 <= frame.height <= 10_000
+
+
+def test_fetch_bars_notices_a_venue_that_ignores_since(market: Market, tmp_path: Path) -> None:
+    async def deaf(request: web.Request) -> web.Response:
+        """The stand-in of htx with `from` left out of every question."""
+        query = {k: v for k, v in request.query.items() if k != "from"}
+        async with ClientSession() as session, session.get(f"{outside.url}/htx/{request.match_info['tail']}", params=query) as answer:
+            return web.Response(body=await answer.read(), content_type="application/json")
+
+    connection._MARKETS.clear()
+    with running(market, {"/deaf/{tail:.*}": deaf}) as outside:
+        report = FetchReport(Series("htx", BTC), H1)
+        settings = outside.settings(tmp_path, exchange_base_urls_text=f"htx={outside.url}/deaf")
+
+        async def run() -> pl.DataFrame:
+            async with open_venue("htx", settings, outside.clock) as client:
+                start = NOON - timedelta(days=200)
+                return pl.concat([f async for f in fetch_bars(client, BTC, H1, start, NOON, report=report)])
+
+        frame = asyncio.run(run())
+    assert report.history_reason == "reach"
+    assert frame["ts"].min() == report.history_starts_at
+    assert frame.height == 999
+
+
+def test_list_markets_are_canonical(outside: StandIn, tmp_path: Path) -> None:
+    async def run() -> list[Listed]:
+        async with open_venue("binance", outside.settings(tmp_path), outside.clock) as client:
+            return list_markets(client)
+
+    markets = asyncio.run(run())
+    assert {m.symbol for m in markets} >= {BTC, "ETH-USDT", "ETH-BTC"}
+    assert all(m.is_active and m.symbol == f"{m.base}-{m.quote}" for m in markets)
 
 
 def test_fetch_bars_unknown_symbol_lists_what_there_is(outside: StandIn, tmp_path: Path) -> None:
