@@ -37,6 +37,9 @@ from altforecast_sandbox.market import Market
 _MODULES = (binance, okx, bybit, gate, kucoin, bitget, mexc, htx, kraken, coinbase, bitfinex, cryptocom, bingx, bitstamp)
 EXCHANGES = tuple(module.SERVICE for module in _MODULES)
 
+BOARD = web.AppKey("board", Switchboard)
+"""Where an application keeps its fault switches."""
+
 
 def venue_urls(base_url: str) -> dict[str, str]:
     """Address of each venue's stand-in: put it in place of scheme and host in the leaves of ccxt's `urls["api"]`, path unchanged."""
@@ -55,6 +58,7 @@ def create_app(market: Market, clock: Clock = real_clock) -> web.Application:
     bodies = {service.name: service.bodies for service in EXCHANGES}
     board = Switchboard(bodies | {coingecko.NAME: coingecko.BODIES, alternative_me.NAME: alternative_me.BODIES})
     app = web.Application(middlewares=[board.middleware()])
+    app[BOARD] = board
     for service in EXCHANGES:
         desk = Desk(service.name, market, _skewed(clock, board, service.name))
         app.add_routes(mount(service, desk))
