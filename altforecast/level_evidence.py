@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from altforecast.bootstrap import cluster_lift
 from altforecast.errors import InputError
 from altforecast.params import LEVELS, OUTCOMES, PIVOTS, LevelParams, OutcomeParams
-from altforecast.segments import Floats, Ints, aligned_columns, read_prices, rows_of, split_segments
+from altforecast.segments import Floats, Ints, aligned, read_nullable, read_prices, rows_of, split_segments
 from altforecast.tables import EVIDENCE, TS
 from altforecast.types import LevelEvent, Timeframe
 
@@ -60,7 +60,7 @@ def level_bounces(
     rest_ms = params.min_bars_between_touches * timeframe.ms
     prm = TouchParams(hole_ms, rest_ms, params.touch_atr, params.break_atr, params.bounce_atr, params.bounce_horizon_bars)
     lives = _lives(levels, bars, spans)
-    arrays = [segments.ts, *read_prices(bars, "high", "low", "close"), *aligned_columns(bars, indicators, "atr_14")]
+    arrays = [segments.ts, *read_prices(bars, "high", "low", "close"), read_nullable(aligned(bars, indicators, "atr_14"), "atr_14")]
     is_matured = matured_rows(segments.ts, prm.horizon, hole_ms, spans[:, 0], spans[:, 1])
     given = [*arrays, is_matured, *(lives[c].to_numpy() for c in ("begin", "end", "price", "level"))]
     heads = lives.unique("level", keep="first", maintain_order=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from altforecast.errors import InputError
 from altforecast.event_ids import hex_ids
 from altforecast.params import LEVELS, PIVOTS, LevelParams, PivotParams
-from altforecast.segments import aligned_columns, read_prices, split_segments
+from altforecast.segments import aligned, read_nullable, read_prices, split_segments
 from altforecast.tables import LEVELS as LEVELS_TABLE
 from altforecast.tables import TS
 from altforecast.types import LevelEvent, Timeframe
@@ -141,8 +141,10 @@ def _utc(moment: datetime, name: str) -> datetime:
 def _arrays(bars: pl.DataFrame, indicators: pl.DataFrame) -> tuple[NDArray[np.int64], Floats, Floats, Floats, Floats]:
     """ts [ms], high, low, close, atr (NaN where unknown) of the bars, in their order."""
     high, low, close = read_prices(bars, "high", "low", "close")
-    (atr,) = aligned_columns(bars, indicators, "atr_14")
-    return bars["ts"].to_physical().to_numpy(), high, low, close, atr
+    atr = read_nullable(aligned(bars, indicators, "atr_14"), "atr_14")
+    ts = bars["ts"].to_physical().to_numpy().view()
+    ts.flags.writeable = False
+    return ts, high, low, close, atr
 
 
 def _parts(bars: pl.DataFrame, timeframe: Timeframe, start: datetime) -> list[_Part]:
