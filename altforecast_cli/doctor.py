@@ -17,13 +17,13 @@ from typing import Annotated
 import httpx
 import orjson
 import typer
-from altforecast_io.backfill import reachability
 from rich.console import Console
 from rich.table import Table
 
 from altforecast.errors import AltForecastError
 from altforecast_io.clock import utc_now
 from altforecast_io.lake import Lake
+from altforecast_io.reachability import reachability
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats
 from altforecast_io.store.engine import open_store
