@@ -12,6 +12,7 @@ from rich.console import Console
 
 from altforecast.errors import AltForecastError
 from altforecast_cli import backfill, config, demo, doctor, imports, keys, lake, processes, tv_send
+from altforecast_io.logs import configure_logs
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Crypto market intelligence platform.")
 cli.command("up")(processes.up)
@@ -27,6 +28,7 @@ cli.add_typer(keys.cli, name="keys", help="API keys of the writing routes.")
 
 def app() -> None:
     """Run the command line; errors of ours end it with one line and exit code 2."""
+    configure_logs("ERROR")  # people read the command's own words; the services it starts log for themselves
     try:
         cli()
     except AltForecastError as error:
