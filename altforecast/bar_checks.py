@@ -146,10 +146,11 @@ def _judge_rows(rows: pl.DataFrame, now: datetime, params: CleanParams, rules: C
     ts, at = pl.col("ts"), pl.col("ts").dt.epoch("ms")
     end, limit = at + pl.col("step"), pl.lit(int(now.timestamp() * 1000))
     recorded = pl.col("recorded_at").dt.epoch("ms")
-    prices = pl.format("open={} high={} low={} close={}", o, h, low, c)
+    prices = pl.format("open={} high={} low={} close={}", *(x.cast(pl.String).fill_null("nothing") for x in (o, h, low, c)))
     outside = pl.max_horizontal((h - pl.max_horizontal(o, c, low)).neg(), (low - pl.min_horizontal(o, c)))
     is_index, has_none = pl.col("exchange") == CRYPTOCAP, v.is_null() & ~pl.col("gave_volume")
     whole = pl.col("shape") == "ohlc"
+    volume = pl.format("volume={}", v.cast(pl.String).fill_null("no number"))
     steps: list[tuple[str, pl.Expr, pl.Expr]] = [
         ("", pl.col("problem").is_not_null(), pl.lit("time cannot be read as a moment between 2009 and next year")),
         ("misaligned_ts", at % pl.col("step") != 0, pl.format("ts={} is no multiple of {}", ts.dt.to_string(), "timeframe")),
@@ -161,9 +162,9 @@ def _judge_rows(rows: pl.DataFrame, now: datetime, params: CleanParams, rules: C
         ("missing_ohlc", ~whole, pl.lit("file has no open, high and low; bars are not invented from closes")),
         ("missing_volume", has_none & ~is_index & ~pl.lit(rules.may_lack_volume), pl.lit("no volume: mark or index price")),
         ("nan_value", ~pl.all_horizontal(pl.col(p).is_finite().fill_null(False) for p in PRICES), prices),
-        ("nan_value", (v.is_null() & pl.col("gave_volume")) | ~v.is_finite().fill_null(True), pl.format("volume={} is no number", v)),
+        ("nan_value", (v.is_null() & pl.col("gave_volume")) | ~v.is_finite().fill_null(True), volume),
         ("nonpositive_price", pl.min_horizontal(*PRICES) <= 0, prices),
-        ("negative_volume", v < 0, pl.format("volume={}", v)),
+        ("negative_volume", v < 0, volume),
         ("ohlc_order", outside > params.ohlc_tolerance_frac * h.abs(), prices),
     ]  # fmt: skip
     judged = rows.with_columns(pl.int_range(pl.len()).alias("_order"), _is_twice(rows))

@@ -30,13 +30,12 @@ def merge(old: pl.DataFrame, new: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFr
     """One bar per key out of two deliveries, and every value that lost, as rows of `bar_revisions`.
 
     Both frames have the schema of `bars`, any order, and may repeat keys. Precedence within one key:
-    1. equal prices and volume are one value; its earliest delivery is kept, so a repeated delivery changes nothing;
-    2. a delivery without volume changes nothing where the same prices came with volume before;
-    3. a traded bar beats a `quiet` placeholder, that beats a `feed_down` one, whenever they came;
-    4. otherwise the later `received_at` wins; at the same instant the larger (open, high, low, close, volume).
-    The rule looks at the set of rows alone: `merge(a, b)` equals `merge(b, a)`, and merging a result again changes nothing.
-    `superseded_at` is when the next value reached us, pushed 1 ms on where two values of one bar would share it.
-    An empty frame on either side gives the other one.
+    1. a traded bar beats a `quiet` placeholder, that beats a `feed_down` one, whenever they came;
+    2. then the later `received_at` wins; at the same instant the larger (open, high, low, close, volume);
+    3. a delivery that repeats the value before it in this order, or only lacks its volume, changes nothing.
+    The rule looks at the set of rows alone: `merge(a, b)` equals `merge(b, a)`, and merging the inputs into the result again
+    leaves the bars as they are (either input alone too, where volumes are known). `superseded_at` is when the next value
+    reached us, pushed 1 ms on where two lost values of one bar would share it. An empty frame on either side gives the other.
     """
     both = pl.concat([old.select(BARS.schema.names()), new.select(BARS.schema.names())]).with_columns(_series_number())
     is_contested = both.select(_NUMBERED_KEY).is_duplicated()
@@ -59,19 +58,23 @@ def _starts_key() -> pl.Expr:
 def _values(rows: pl.DataFrame) -> pl.DataFrame:
     """Distinct values of contested bars, sorted by key, each key's winner last."""
     rank = pl.col("quality").replace_strict({Quality.FEED_DOWN.value: 0, Quality.QUIET.value: 1}, default=2, return_dtype=pl.Int8)
-    ordered = _without_poorer(rows).with_columns(rank.alias("_rank")).sort(*_NUMBERED_KEY, "_rank", "received_at", *_CONTENT)
-    is_other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift(1)) for c in [*_NUMBERED_KEY, *_CONTENT])
-    runs = ordered.with_columns(is_other.cum_sum().alias("_run"))
-    first = runs.sort("_run", "received_at", "_rank", "source", descending=[False, False, True, False])
-    return first.filter(pl.col("_run").ne_missing(pl.col("_run").shift(1)))
+    ordered = rows.with_columns(rank.alias("_rank")).sort(*_NUMBERED_KEY, "_rank", "received_at", *_CONTENT)
+    return _one_per_run(_one_per_run(ordered))
 
 
-def _without_poorer(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows without those that lack the volume that the same prices had before (rule 2)."""
-    if not rows["volume"].null_count():
-        return rows
-    with_volume_at = pl.col("received_at").filter(pl.col("volume").is_not_null()).min().over([*_NUMBERED_KEY, *_PRICES])
-    return rows.filter(~(pl.col("volume").is_null() & (with_volume_at <= pl.col("received_at")).fill_null(False)))
+def _one_per_run(ordered: pl.DataFrame) -> pl.DataFrame:
+    """Neighbours of one value become one row: with volume before without, traded before placeholder, then the earliest.
+
+    Applied twice, because a row without volume may stand between two equal ones with it.
+    """
+    volume = pl.col("volume")
+    is_other = pl.any_horizontal(
+        *(pl.col(c).ne_missing(pl.col(c).shift(1)) for c in [*_NUMBERED_KEY, *_PRICES]),
+        volume.ne_missing(volume.shift(1)) & (volume.is_not_null() | pl.col("_rank").ne_missing(pl.col("_rank").shift(1))),
+    )
+    runs = ordered.with_columns(is_other.cum_sum().alias("_run"), volume.is_null().alias("_poor"))
+    first = runs.sort("_run", "_poor", "_rank", "received_at", "source", descending=[False, False, True, False, False])
+    return first.filter(pl.col("_run").ne_missing(pl.col("_run").shift(1))).drop("_run", "_poor")
 
 
 def _revisions(values: pl.DataFrame) -> pl.DataFrame:

@@ -234,8 +234,8 @@ def _find_table(text: TextIO, name: str, hints: Hints) -> tuple[_Table, Iterator
 
 def _refuse_markers(lines: Iterable[str]) -> None:
     """Name merge conflicts first: they may be why nothing else is understood."""
-    found = [str(n) for n, line in enumerate(lines, 1) if line.startswith((_MARKERS[0], _MARKERS[2]))]
-    if found:
+    found = [str(n) for n, line in enumerate(lines, 1) if line.startswith(_MARKERS)]
+    if len(found) >= len(_MARKERS):
         raise RefusedFileError("merge_conflict_markers", f"lines {', '.join(found[:20])}")
 
 
