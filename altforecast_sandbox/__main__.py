@@ -10,11 +10,11 @@ import asyncio
 import json
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 
 from aiohttp import web
 
-from altforecast_sandbox.clock import Clock, ScaledClock, real_clock
+from altforecast_sandbox.clock import Clock, ScaledClock, parse_moment, real_clock
 from altforecast_sandbox.market import Market
 from altforecast_sandbox.services import create_app, service_urls
 
@@ -25,7 +25,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, help="the market (same seed, same bars)")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port and prints it")
-    parser.add_argument("--start", type=_moment, help="simulated time at the start, ISO 8601 (default: now)")
+    parser.add_argument("--start", type=parse_moment, help="simulated time at the start, ISO 8601 (default: now)")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per second")
     return parser.parse_args(words)
 
@@ -56,11 +56,6 @@ async def _until_stopped() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

@@ -30,3 +30,9 @@ class ScaledClock:
     def __call__(self) -> datetime:
         """The simulated moment."""
         return self.start + (self.source() - self.real_start) * self.speed
+
+
+def parse_moment(text: str) -> datetime:
+    """An ISO 8601 time of a command line, as UTC; a time without zone is taken as UTC. Raises ValueError for anything else."""
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -24,6 +24,7 @@ _DEFAULTS = {"latency": 1.0, "rate_limit": 2.0, "server_error": 503.0, "clock_sk
 _REWRITES = ("empty", "nulls", "duplicate", "out_of_order")
 _MAX_FAULTS = 100
 _MAX_LATENCY_S = 120.0
+_TIME_FIELDS = frozenset({"t", "id", "start", "timestamp"})
 EVERY_SERVICE = "*"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -170,7 +171,7 @@ def _spoil(document: Any, kind: str) -> Any:
     """The document with its longest list of rows emptied, nulled, doubled or reversed."""
     rows = max(_row_lists(document), key=len, default=None)
     if rows is None:
-        return document
+        return _hollow(document, kind)
     if kind == "empty":
         rows.clear()
     elif kind == "nulls":
@@ -192,8 +193,18 @@ def _row_lists(node: Any) -> list[list[Any]]:
     return found
 
 
+def _hollow(node: Any, kind: str) -> Any:
+    """A document without rows, its innermost objects emptied or their values nulled; other kinds change nothing."""
+    if kind not in ("empty", "nulls") or not isinstance(node, dict):
+        return node
+    inner = {key: value for key, value in node.items() if isinstance(value, dict)}
+    if inner:
+        return {key: _hollow(value, kind) if key in inner else value for key, value in node.items()}
+    return {} if kind == "empty" else dict.fromkeys(node)
+
+
 def _nulled(row: Any) -> Any:
-    """A row without its values; the first field (the time) stays."""
+    """A row without its values; its time stays."""
     if isinstance(row, list):
         return [value if i == 0 else None for i, value in enumerate(row)]
-    return {key: value if i == 0 else None for i, (key, value) in enumerate(row.items())}
+    return {key: value if key in _TIME_FIELDS else None for key, value in row.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +15,7 @@ import polars as pl
 from altforecast.symbols import CRYPTOCAP
 from altforecast.types import Timeframe
 from altforecast_sandbox.caps import INDEX_METRICS
+from altforecast_sandbox.clock import parse_moment, real_clock
 from altforecast_sandbox.coins import PAIRS
 from altforecast_sandbox.market import Market
 from altforecast_sandbox.quotes import REFERENCE_VENUE
@@ -70,11 +71,11 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="altforecast_sandbox.history", description="Writes simulated bars as Parquet.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--end", type=datetime.fromisoformat, help="end of the history, ISO 8601 (default: now)")
+    parser.add_argument("--end", type=parse_moment, help="end of the history, ISO 8601 (default: now)")
     parser.add_argument("--days", type=int, default=DAYS, help="days of 15m, 1h and 4h bars")
     parser.add_argument("--daily-days", type=int, default=DAILY_DAYS, help="days of 1d bars")
     chosen = parser.parse_args(words)
-    end = (chosen.end or datetime.now(UTC)).astimezone(UTC)
+    end = chosen.end or real_clock()
     midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
     start, daily_start = (midnight - timedelta(days=days) for days in (chosen.days, chosen.daily_days))
     for path in write_history(Market(chosen.seed), chosen.folder, start, end, daily_start):

@@ -20,7 +20,7 @@ from types import TracebackType
 import aiohttp
 
 from altforecast_sandbox.alerts import Alert, Rendered, Style, closed_alerts, render_alert
-from altforecast_sandbox.clock import Clock, ScaledClock, real_clock
+from altforecast_sandbox.clock import Clock, ScaledClock, parse_moment, real_clock
 from altforecast_sandbox.market import Market
 
 DEADLINE_S = 3.0
@@ -183,7 +183,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--url", required=True, help="webhook to post to")
     parser.add_argument("--secret", required=True, help="secret in each body")
-    parser.add_argument("--after", type=datetime.fromisoformat, help="also deliver bars that closed after this moment, ISO 8601")
+    parser.add_argument("--after", type=parse_moment, help="also deliver bars that closed after this moment, ISO 8601")
     parser.add_argument("--style", type=Style, choices=list(Style), default=Style.PINE)
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per second")
     for name in ("duplicate", "drop", "late"):

@@ -15,7 +15,7 @@ from aiohttp import web
 from altforecast.errors import InputError, UnknownNameError
 from altforecast_sandbox.faults import KINDS, Bodies, Fault, Switchboard
 from altforecast_sandbox.market import Market
-from altforecast_sandbox.services import create_app
+from altforecast_sandbox.services import BOARD, create_app
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 21, 9, 3, 20, tzinfo=UTC)
@@ -155,3 +155,27 @@ def test_switchboard_is_bounded() -> None:
         board.set(Fault("binance", "html"))
     with pytest.raises(UnknownNameError, match=", ".join(KINDS[:2])):
         board.set(Fault("binance", "fire"))
+
+
+async def test_nulls_and_empty_reach_answers_without_rows(client: aiohttp.ClientSession) -> None:
+    got = {}
+    for kind in ("nulls", "empty"):
+        await switch(client, kind, service="coingecko", times=1)
+        async with client.get("/coingecko/api/v3/global") as answer:
+            got[kind] = (await answer.json())["data"]
+    assert set(got["nulls"]["market_cap_percentage"].values()) == {None}
+    assert got["empty"]["market_cap_percentage"] == {}
+
+
+async def test_nulls_keep_the_time_of_rows_that_are_objects(client: aiohttp.ClientSession) -> None:
+    await switch(client, "nulls", service="alternative_me")
+    async with client.get("/alternative_me/fng/?limit=2") as answer:
+        newest = (await answer.json())["data"][0]
+    assert newest["timestamp"] == str(int(NOW.timestamp()) // 86_400 * 86_400)
+    assert newest["value"] is None
+
+
+def test_board_is_reachable_from_the_application(market: Market) -> None:
+    board = create_app(market)[BOARD]
+    board.set(Fault("okx", "latency"))
+    assert board.state()["faults"][0]["value"] == 1.0

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from altforecast.symbols import VENUES
-from altforecast_sandbox.clock import ScaledClock
+from altforecast_sandbox.clock import ScaledClock, parse_moment
 from altforecast_sandbox.history import COLUMNS, write_history
 from altforecast_sandbox.market import Market
 from altforecast_sandbox.services import service_urls, venue_urls
@@ -120,3 +120,10 @@ def test_sender_process_delivers_and_stops(tmp_path: Path) -> None:
     assert "accepted" in out
     assert "s3cret" not in out
     assert {json.loads(body)["token"] for body in got} == {"s3cret"}
+
+
+def test_parse_moment_without_zone_is_utc() -> None:
+    assert parse_moment("2026-11-21T09:00") == datetime(2026, 11, 21, 9, tzinfo=UTC)
+    assert parse_moment("2026-11-21T10:00:00+01:00") == datetime(2026, 11, 21, 9, tzinfo=UTC)
+    with pytest.raises(ValueError, match="isoformat"):
+        parse_moment("noon")
