@@ -46,7 +46,7 @@ class AccessLog:
             await self._app(scope, receive, noting_send)
         except Exception:  # the last net: a bug answers with the one body and is logged with its trace
             # The trace as text: a logger's own rendering may print local variables, and with them headers and keys.
-            log.error("request_failed", route=route_of(scope), request_id=correlation_id.get(), trace=traceback.format_exc(limit=-12))
+            log.error("request_failed", route=route_of(scope), request_id=correlation_id.get(), trace=traceback.format_exc(limit=-8))
             if status:
                 raise
             await error_response(500, "internal_error", "internal error; see the log under this request_id")(scope, receive, noting_send)

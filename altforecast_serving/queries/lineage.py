@@ -131,4 +131,5 @@ def _inbox_record(store: Store, name: str) -> dict[str, Any] | None:
         row = connection.execute(select(*shown, *more).where(c.id == int(text))).one_or_none()
     if row is None:
         return None
-    return {**row._asdict(), "id": name, "kind": "inbox", "source": row.kind, "inputs": []}
+    values = {str(column): value for column, value in row._asdict().items()}
+    return {**values, "id": name, "kind": "inbox", "source": row.kind, "inputs": []}
