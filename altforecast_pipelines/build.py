@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from altforecast.tables import table
 from altforecast.types import Series, Timeframe, Window
@@ -157,7 +158,7 @@ def chunks(lake: Lake, part: Part, rows: int = CHUNK_ROWS) -> Iterator[Part]:
 
 def n_rows(file: PartFile) -> int:
     """Rows of a file, from its footer."""
-    return int(pl.scan_parquet(file.path, hive_partitioning=False).select(pl.len()).collect().item())
+    return int(pq.read_metadata(file.path).num_rows)
 
 
 @contextmanager
@@ -171,12 +172,13 @@ def turn(lake: Lake, name: str) -> Iterator[None]:
 
 
 class _Inputs:
-    """Lake files that each written file rests on, with their versions; every footer is read once."""
+    """Lake files that each written file rests on, with their versions; folders are listed and footers read once."""
 
     def __init__(self, lake: Lake, reads: Reads, own: str | None = None) -> None:
         self._lake = lake
         self._reads = reads
         self._own = own
+        self._listed: dict[tuple[str, str], list[PartFile]] = {}
         self._versions: dict[str, str] = {}
 
     def of(self, file: PartFile) -> tuple[Input, ...]:
@@ -184,17 +186,23 @@ class _Inputs:
         files = [
             f
             for name, (timeframes, back) in self._reads.items()
-            for tf in (timeframes or (None,))
-            for f in self._lake.files(name, tf, file.start - back, file.end)
+            for tf in (timeframes or ("",))
+            for f in self._between(name, tf, file.start - back, file.end)
         ]
         if self._own:
-            before = file.start - timedelta(days=1)
-            files += self._lake.files(self._own, file.timeframe or None, before, file.start)
+            before = self._lake.part(self._own, file.timeframe, file.start - timedelta(days=1))
+            files += [before] if before.path.exists() else []
         named = [Input("lake", f.name, self._version(f)) for f in files[-MAX_INPUTS:]]
         left = len(files) - len(named)
         return (*([Input("lake", f"{left} earlier files")] if left > 0 else []), *named)
 
+    def _between(self, name: str, timeframe: str, start: datetime, end: datetime) -> list[PartFile]:
+        if (name, timeframe) not in self._listed:
+            self._listed[name, timeframe] = self._lake.files(name, timeframe or None)
+        first, last = start.strftime("%Y-%m"), (end - timedelta(milliseconds=1)).strftime("%Y-%m")
+        return [f for f in self._listed[name, timeframe] if first <= f.month <= last]
+
     def _version(self, file: PartFile) -> str:
-        if file.name not in self._versions:
+        if file.name not in self._versions or file.table == self._own:
             self._versions[file.name] = file.provenance().data_version
         return self._versions[file.name]

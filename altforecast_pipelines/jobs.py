@@ -8,7 +8,7 @@ import dagster as dg
 from altforecast_pipelines.upkeep import fetch_bars, refill_gaps, tidy
 
 EVERYTHING_FROM_BARS = (
-    "bars", "bar_gaps", "indicators", "pivots", "divergences", "levels", "divergence_outcomes", "evidence",
+    "bars", "bar_gaps", "indicators", "pivots", "divergences", "levels", "divergence_outcomes", "evidence", "regime", "market_report",
 )  # fmt: skip
 
 on_bars = dg.define_asset_job(

@@ -10,9 +10,9 @@ from datetime import timedelta
 import polars as pl
 
 from altforecast.tables import EVIDENCE
-from altforecast.types import Timeframe, Window
+from altforecast.types import Series, Timeframe, Window
 from altforecast_io.lake import Scope, months_between, next_month
-from altforecast_pipelines.build import MarketStep
+from altforecast_pipelines.build import CHUNK_ROWS, MarketStep
 from altforecast_pipelines.checks import no_future, unique_keys
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import Plan
@@ -20,6 +20,9 @@ from altforecast_pipelines.table_assets import table_asset
 
 FRESH_DAYS = 40
 """A timeframe without outcomes in this many days before a month gets no new rows: the rows before still hold."""
+
+HISTORY = timedelta(days=366 * 30)
+"""Evidence rests on everything before its month."""
 
 
 def due(house: House, plan: Plan) -> Sequence[Scope]:
@@ -50,14 +53,35 @@ def compute(house: House, scope: Scope) -> pl.DataFrame:
 
 
 def _of_timeframe(house: House, timeframe: Timeframe, window: Window) -> list[pl.DataFrame]:
+    from altforecast.level_evidence import level_evidence
     from altforecast.outcomes import evidence as divergence_evidence
 
     outcomes = house.lake.read("divergence_outcomes", timeframe, end=window.end)
     months = [m for m in months_between(window) if outcomes.filter(pl.col("ts").is_between(m - timedelta(days=FRESH_DAYS), m)).height]
-    return [divergence_evidence(outcomes, timeframe, month).select(EVIDENCE.schema.names()) for month in months]
+    touches = bounces(house, timeframe, window) if months else None
+    found = [divergence_evidence(outcomes, timeframe, month) for month in months]
+    found += [level_evidence(touches, timeframe, month) for month in months if touches is not None]
+    return [frame.select(EVIDENCE.schema.names()) for frame in found]
 
 
-STEP = MarketStep("evidence", {"divergence_outcomes": (tuple(Timeframe), timedelta(days=FRESH_DAYS))}, due, compute)
+def bounces(house: House, timeframe: Timeframe, window: Window) -> pl.DataFrame:
+    """Matured touches of all levels before the window's end; series by series in groups that fit into memory."""
+    from altforecast.level_evidence import level_bounces
+
+    lake, end = house.lake, window.end
+    sizes = lake.read("bars", timeframe, end=end, columns=["symbol", "exchange"]).group_by("exchange", "symbol").len().sort("exchange", "symbol")
+    frames, group, held = [], [], 0
+    for exchange, symbol, n in [*sizes.iter_rows(), (None, None, CHUNK_ROWS)]:
+        if group and held + n > CHUNK_ROWS:
+            inputs = [lake.read(name, timeframe, None, end, group) for name in ("levels", "bars", "indicators")]
+            frames.append(level_bounces(inputs[0], inputs[1], inputs[2], timeframe))
+            group, held = [], 0
+        group.append(Series(exchange or "", symbol or ""))
+        held += n
+    return pl.concat(frames)
+
+
+STEP = MarketStep("evidence", {"divergence_outcomes": (tuple(Timeframe), HISTORY), "levels": (tuple(Timeframe), HISTORY)}, due, compute)
 evidence = table_asset(
     STEP,
     group="evidence",
