@@ -6,6 +6,7 @@ what counts as a hit (`outcomes`, `level_evidence`) or how evidence is worded.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,15 @@ def _per_cluster(labels: NDArray[np.int64], clusters: NDArray[np.int64], hits: N
 def _drawn_lifts(events: tuple[Floats, Floats], base: tuple[Floats, Floats], draws: int, seed: int) -> Floats:
     """Lift of each draw; draws that left a side without events are dropped."""
     k = len(events[0])
-    times = np.random.default_rng(seed).multinomial(k, np.full(k, 1.0 / k), size=draws).astype(np.float64)
+    times = _drawn_times(k, draws, seed)
     hits, n, base_hits, m = (times @ column for column in (*events, *base))
     full = (n > 0) & (m > 0)
     return np.asarray(hits[full] / n[full] - base_hits[full] / m[full], dtype=np.float64)
+
+
+@lru_cache(maxsize=4)
+def _drawn_times(k: int, draws: int, seed: int) -> Floats:
+    """How often each of k clusters is in each draw, shape (draws, k); the same for every kind of signal over the same weeks."""
+    times = np.random.default_rng(seed).multinomial(k, np.full(k, 1.0 / k), size=draws).astype(np.float64)
+    times.flags.writeable = False
+    return times
