@@ -17,6 +17,8 @@ STATE = Gauge("breaker_state", "0 closed, 1 half open, 2 open", ["name"])
 FAILURES = Gauge("breaker_failures", "Failures in a row", ["name"])
 OPENED = Counter("breaker_opened_total", "How often the breaker opened", ["name"])
 REFUSED = Counter("breaker_refused_total", "Calls that an open breaker refused", ["name"])
+COLLECTORS = (STATE, FAILURES, OPENED, REFUSED)
+"""What an app registers to show the breakers of its process."""
 
 
 class State(IntEnum):

@@ -10,7 +10,7 @@ import random
 
 from altforecast.errors import AltForecastError
 from altforecast_io.clock import Clock, utc_now
-from altforecast_io.exchanges.connection import VenueClient, make_exchange
+from altforecast_io.exchanges.connection import VenueClient, load_ccxt, make_exchange
 from altforecast_io.exchanges.venues import venue_of
 from altforecast_io.http import HttpClient
 from altforecast_io.market_context import Fetch, fetches
@@ -27,6 +27,7 @@ def reachability(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
     A venue's finding tells how far its clock is from ours. Services that are switched off are not asked. Never raises for a
     service that fails. Must not be called inside an event loop.
     """
+    load_ccxt()  # before the questions: the seconds of its import would count as theirs
     return asyncio.run(_ask_all(settings, clock))
 
 

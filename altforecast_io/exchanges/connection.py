@@ -34,8 +34,9 @@ _URL = re.compile(r"https?://\S+")
 _LONG = 200
 
 
-def _ccxt() -> Any:
-    import ccxt.async_support  # lazily: 100 MB that only backfills need
+def load_ccxt() -> Any:
+    """The ccxt package, imported at its first use: it takes seconds, 100 MB, and only fetching needs it."""
+    import ccxt.async_support
 
     return ccxt.async_support
 
@@ -56,12 +57,12 @@ def _strict(base: Any) -> Any:
             try:
                 result = super().handle_errors(code, reason, url, method, headers, body, *rest)
                 self.handle_http_status_code(code, reason, url, method, body)
-            except _ccxt().BaseError as error:
+            except load_ccxt().BaseError as error:
                 error.retry_after = {str(k).lower(): v for k, v in (headers or {}).items()}.get("retry-after")
                 raise
             if not self.is_json:
                 # ccxt would pass the text on and read prices out of its characters
-                raise _ccxt().BadResponse(f"{self.id} answered {str(body)[:1]!r}... instead of JSON")
+                raise load_ccxt().BadResponse(f"{self.id} answered {str(body)[:1]!r}... instead of JSON")
             return result
 
         def milliseconds(self) -> int:
@@ -86,7 +87,7 @@ def with_base_url(api: Any, base_url: str) -> Any:
 
 def classify(error: Exception) -> Failure:
     """Failure class of a ccxt error on a read; anything that ccxt does not know is our own bug."""
-    ccxt = _ccxt()
+    ccxt = load_ccxt()
     if isinstance(error, ccxt.AuthenticationError | ccxt.RestrictedLocation):
         return Failure.AUTH
     if isinstance(error, ccxt.OperationFailed):
@@ -160,7 +161,7 @@ class VenueClient:
         try:
             return await getattr(self.exchange, method)(*args)
         except Exception as error:
-            if not isinstance(error, _ccxt().BaseError):
+            if not isinstance(error, load_ccxt().BaseError):
                 raise
             text = _URL.sub(lambda m: sanitise(m.group()), str(error))[:_LONG]
             asked = parse_retry_after(getattr(error, "retry_after", None), self._clock())
@@ -186,7 +187,7 @@ def make_exchange(venue: Venue, settings: Settings) -> Any:
         raise SettingsError(
             f"EXCHANGE_BASE_URLS: the sandbox needs an address for {venue.slug}, such as {venue.slug}=http://127.0.0.1:PORT"
         )
-    kind = getattr(_ccxt(), venue.ccxt_id, None)
+    kind = getattr(load_ccxt(), venue.ccxt_id, None)
     if kind is None:
         raise UnknownNameError("exchange", venue.slug, "this version of ccxt does not know it")
     options = {"defaultType": "spot", **venue.market_options}

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from altforecast_io.breaker import COLLECTORS
 from altforecast_io.market_context import ContextView, MarketContext
 from altforecast_serving.answers import render
 from altforecast_serving.dependencies import Services, ServicesDep
@@ -58,6 +59,8 @@ def context_of(request: Request, services: Services) -> MarketContext:
     state = request.app.state
     if getattr(state, "market_context", None) is None:
         state.market_context = MarketContext(services.settings, clock=services.clock)
+        for collector in COLLECTORS:
+            services.metrics.registry.register(collector)
     found: MarketContext = state.market_context
     return found
 

@@ -37,7 +37,7 @@ def market() -> Market:
 @pytest.fixture
 def outside(market: Market) -> Iterator[StandIn]:
     connection._MARKETS.clear()
-    stamina.set_testing(True, attempts=2)
+    stamina.set_testing(True, attempts=2, cap=True)
     with running(market) as stand_in:
         yield stand_in
     stamina.set_testing(False)

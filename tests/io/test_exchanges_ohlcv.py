@@ -48,7 +48,7 @@ def outside(market: Market) -> Iterator[StandIn]:
 
 @pytest.fixture(autouse=True)
 def _quick_retries() -> Iterator[None]:
-    stamina.set_testing(True, attempts=connection.ATTEMPTS)
+    stamina.set_testing(True, attempts=connection.ATTEMPTS, cap=True)
     yield
     stamina.set_testing(False)
 
