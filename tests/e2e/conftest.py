@@ -49,7 +49,7 @@ class Watched:
     def open(self, path: str) -> Page:
         """Load a page of the dashboard and wait until its data are drawn."""
         self.page.goto(self.base + path)
-        self.page.wait_for_function("document.body.dataset.loaded !== undefined", timeout=20_000)
+        self.page.wait_for_selector("body[data-loaded]", timeout=20_000)
         return self.page
 
     def check(self) -> None:

@@ -91,14 +91,14 @@ def test_market_selects_work(watched: Watched) -> None:
     page = watched.open("/market?metric=BTC&timeframe=1h&limit=100")
     before = page.get_attribute("body", "data-loaded")
     page.select_option("#metric", label="TOTAL3")
-    page.wait_for_function(f"document.body.dataset.loaded !== '{before}'")
+    page.wait_for_selector(f"body:not([data-loaded='{before}'])")
     assert page.inner_text("#quote").startswith("TOTAL3")
     before = page.get_attribute("body", "data-loaded")
     page.select_option("#timeframe", "4h")
-    page.wait_for_function(f"document.body.dataset.loaded !== '{before}'")
+    page.wait_for_selector(f"body:not([data-loaded='{before}'])")
     before = page.get_attribute("body", "data-loaded")
     page.select_option("#limit", "200")
-    page.wait_for_function(f"document.body.dataset.loaded !== '{before}'")
+    page.wait_for_selector(f"body:not([data-loaded='{before}'])")
     assert "metric=TOTAL3&timeframe=4h&limit=200" in page.url
     page.click("#view-table")
     assert page.locator("#bars tbody tr").count() == 200

@@ -81,7 +81,7 @@ async function load() {
   const divergenceQuery = { metric: choice.name, exchange: choice.exchange, timeframe: byId("timeframe").value, limit: 60 };
   try {
     const [bars, indicators, divergences, levels] = await Promise.all([
-      get(seriesPath(choice, "bars"), { ...common, order: "asc" }), get(seriesPath(choice, "indicators"), { ...common, order: "asc" }),
+      get(seriesPath(choice, "bars"), common), get(seriesPath(choice, "indicators"), common),
       get("/api/divergences", divergenceQuery), get(seriesPath(choice, "levels"), { exchange: choice.exchange })]);
     if (mine !== asked) return;
     showBarsEverywhere(bars, indicators, divergences, levels);
