@@ -7,7 +7,6 @@ landing files into the table (pipelines).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -196,21 +195,20 @@ class _Fetch:
                 async for frame in fetch_bars(self.client, span.series.symbol, span.timeframe, span.start, span.end, report=report):
                     batch.add(frame)
                     self.progress(Progress(span, batch.until, report.n_rows))
+                self.progress(Progress(span, span.end, report.n_rows))
             except StorageError:
                 raise
             except AltForecastError as error:
-                batch.close()
                 self.done.failures.append((span, str(error)))
-                return
-            batch.close()
-            self.progress(Progress(span, span.end, report.n_rows))
+            finally:
+                batch.close()  # also when a person ends the work: what was read is kept
 
 
 class _Batch:
     """Pages of one span on their way into the next landing file."""
 
     def __init__(self, work: _Fetch, span: Span) -> None:
-        self._work, self._span, self._frames, self._began = work, span, list[pl.DataFrame](), time.monotonic()
+        self._work, self._span, self._frames, self._began = work, span, list[pl.DataFrame](), work.clock()
         self.start = self.until = span.start
         held = present_times(work.lake, span.series, span.timeframe, span.start, span.end)
         self._held = pl.Series(held, dtype=pl.Int64).cast(TS)
@@ -218,20 +216,21 @@ class _Batch:
     def add(self, frame: pl.DataFrame) -> None:
         self._frames.append(frame)
         self.until = _utc(_ms(frame["ts"][-1]) + self._span.timeframe.ms)
-        if sum(f.height for f in self._frames) >= BATCH_ROWS or time.monotonic() - self._began >= BATCH_S:
+        if sum(f.height for f in self._frames) >= BATCH_ROWS or (self._work.clock() - self._began).total_seconds() >= BATCH_S:
             self.close()
 
     def close(self) -> None:
         """Write what is new of the pages so far; bars that were held before are left as they are."""
-        fresh = [frame.filter(~pl.col("ts").is_in(self._held.implode())) for frame in self._frames]
+        start, frames = self.start, self._frames
+        self.start, self._frames, self._began = self.until, [], self._work.clock()
+        fresh = [frame.filter(~pl.col("ts").is_in(self._held.implode())) for frame in frames]
         rows = pl.concat(fresh) if fresh else None
         if rows is not None and rows.height:
             work, span = self._work, self._span
-            name = landing_name(span.series, span.timeframe, self.start, self.until)
-            write_landing(work.lake.root, name, rows, _provenance(work, span, self.start, self.until, rows.height))
+            name = landing_name(span.series, span.timeframe, start, self.until)
+            write_landing(work.lake.root, name, rows, _provenance(work, span, start, self.until, rows.height))
             work.done.n_rows += rows.height
             work.done.n_files += 1
-        self.start, self._frames, self._began = self.until, [], time.monotonic()
 
 
 def _provenance(work: _Fetch, span: Span, start: datetime, until: datetime, n_rows: int) -> Provenance:

@@ -25,10 +25,12 @@ import stamina
 import structlog
 from aiolimiter import AsyncLimiter
 from cachetools import TLRUCache
+from prometheus_client import Counter
 
 from altforecast.errors import AltForecastError
 from altforecast_io.clock import Clock, utc_now
 
+CALLS = Counter("outgoing_http_total", "Outgoing HTTP calls, every attempt counted", ["service", "outcome"])
 LOG = structlog.get_logger(__name__)
 CACHE_ENTRIES = 256
 """Answers kept; the least recently used goes first."""
@@ -196,8 +198,17 @@ class HttpClient:
         retries = stamina.retry_context(on=backoff, attempts=service.attempts, timeout=service.retry_timeout_s)
         async for attempt in retries:
             with attempt:
-                return await self._once(service, url, params)
+                return await self._counted(service, url, params)
         raise AssertionError("stamina always returns or raises")
+
+    async def _counted(self, service: Service, url: str, params: Mapping[str, str] | None) -> Any:
+        try:
+            answer = await self._once(service, url, params)
+        except ServiceError as error:
+            CALLS.labels(service.name, error.failure.value).inc()
+            raise
+        CALLS.labels(service.name, "ok").inc()
+        return answer
 
     async def _once(self, service: Service, url: str, params: Mapping[str, str] | None) -> Any:
         if self._session is None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import stamina
 from cachetools import TTLCache
+from prometheus_client import Counter
 
 from altforecast.errors import SettingsError, UnknownNameError
 from altforecast.symbols import ccxt_symbol
@@ -23,6 +24,7 @@ from altforecast_io.exchanges.venues import Venue, venue_of
 from altforecast_io.http import Backoff, Failure, ServiceError, parse_retry_after, retry_wait, sanitise
 from altforecast_io.settings import Settings
 
+CALLS = Counter("exchange_calls_total", "Reads from exchanges, every attempt counted", ["venue", "method", "outcome"])
 ATTEMPTS = 5
 WAIT_INITIAL_S = 0.5
 WAIT_MAX_S = 30.0
@@ -159,10 +161,13 @@ class VenueClient:
 
     async def _once(self, method: str, *args: Any) -> Any:
         try:
-            return await getattr(self.exchange, method)(*args)
+            answer = await getattr(self.exchange, method)(*args)
+            CALLS.labels(self.venue.slug, method, "ok").inc()
+            return answer
         except Exception as error:
             if not isinstance(error, load_ccxt().BaseError):
                 raise
+            CALLS.labels(self.venue.slug, method, classify(error).value).inc()
             text = _URL.sub(lambda m: sanitise(m.group()), str(error))[:_LONG]
             asked = parse_retry_after(getattr(error, "retry_after", None), self._clock())
             # `from None`: ccxt's message repeats the whole address and answer

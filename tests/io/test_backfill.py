@@ -181,6 +181,16 @@ def test_backfill_bars_one_bad_symbol_does_not_stop_the_rest(outside: StandIn, l
     assert read_landing(landing_files(lake.root))["symbol"].unique().to_list() == [BTC]
 
 
+def test_backfill_bars_ended_by_a_person_keeps_what_was_read(outside: StandIn, lake: Lake) -> None:
+    def end(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    settings = outside.settings(lake.root.parent)
+    with pytest.raises(KeyboardInterrupt):
+        backfill_bars(settings, lake, "binance", [BTC], [H1], START, NOON, progress=end, clock=outside.clock)
+    assert read_landing(landing_files(lake.root)).height == 1000
+
+
 def test_backfill_bars_unreachable_venue_is_reported(outside: StandIn, lake: Lake) -> None:
     outside.fault("binance", "server_error")
     done = run(outside, lake)

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from prometheus_client import REGISTRY
 
 from altforecast_io.http import Backoff, Failure, HttpClient, Service, ServiceError, classify, parse_retry_after, sanitise
 
@@ -100,7 +101,10 @@ def test_get_json_never_repeats_other_failures(status: int, failure: Failure) ->
 
 def test_get_json_gives_up_after_its_attempts() -> None:
     wire = Wire(text("down", 500))
+    labels = {"service": "wire", "outcome": "transient"}
+    before = REGISTRY.get_sample_value("outgoing_http_total", labels) or 0
     (error,) = ask(wire, attempts=3)
+    assert REGISTRY.get_sample_value("outgoing_http_total", labels) == before + 3
     assert isinstance(error, ServiceError)
     assert error.failure is Failure.TRANSIENT
     assert len(wire.requests) == 3
