@@ -117,6 +117,7 @@ def _canonical(rows: pl.DataFrame) -> pl.DataFrame:
     found = [_names(*row) for row in given.iter_rows()]
     schema = {"_exchange": pl.String, "_symbol": pl.String, "_timeframe": pl.String, "reason": pl.String, "detail": pl.String}
     table = pl.concat([given, pl.DataFrame(found, schema=schema, orient="row")], how="horizontal")
+    table = table.with_columns(pl.struct("_exchange", "_symbol", "_timeframe").rank("dense").alias("_series"))
     joined = rows.join(table, on=_SERIES, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col(f"_{c}").alias(c) for c in _SERIES).drop(f"_{c}" for c in _SERIES)
 
@@ -203,7 +204,7 @@ def _is_filled(params: CleanParams) -> pl.Expr:
     c, v, at = pl.col("close"), pl.col("volume"), pl.col("ts").dt.epoch("ms")
     bend = (v - 2 * v.shift(1) + v.shift(2)).abs()
     is_run = (at - at.shift(2)).abs() == 2 * pl.col("step")
-    same_series = pl.all_horizontal(pl.col(x) == pl.col(x).shift(2) for x in _SERIES)
+    same_series = pl.col("_series") == pl.col("_series").shift(2)
     return (c == c.shift(1)) & (v > 0) & (bend <= params.frozen_volume_tolerance_frac * v) & is_run & same_series
 
 
@@ -213,18 +214,16 @@ def _is_filled(params: CleanParams) -> pl.Expr:
 def _judge_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Drop exact repeats; of different rows for one bar and recording keep the one written last in time."""
     valid = rows.filter(pl.col("reason").is_null())
-    keys = [*_SERIES, "ts", "recorded_at"]
+    keys = ["_series", "ts", "recorded_at"]
     is_double = valid.select(keys).is_duplicated()
     if not is_double.any():
         return rows, 0
     single, double = valid.filter(~is_double), valid.filter(is_double)
-    direction = pl.col("ts").last().over(_SERIES) < pl.col("ts").first().over(_SERIES)
-    newest_first = valid.select(*_SERIES, direction.alias("_newest_first")).unique()
+    direction = (pl.col("ts").last() < pl.col("ts").first()).alias("_newest_first")
     distinct = double.unique([*keys, *PRICES, "volume"], keep="first", maintain_order=True)
-    ranked = distinct.join(newest_first, on=_SERIES, how="left", maintain_order="left")
+    ranked = distinct.join(valid.group_by("_series").agg(direction), on="_series", how="left", maintain_order="left")
     order = pl.when("_newest_first").then(-pl.col("_order")).otherwise("_order")
-    is_winner = order == order.max().over(keys)
-    ranked = ranked.drop("_newest_first").with_columns(ranked.select(is_winner.alias("w"))["w"].alias("_winner"))
+    ranked = ranked.with_columns((order == order.max().over(keys)).alias("_winner"))
     detail = pl.format("another row for {} came later: close={} volume={} lost", pl.col("ts").dt.to_string(), "close", "volume")
     lost = _mark(ranked.filter(~pl.col("_winner")), "duplicate_conflict", pl.lit(True), detail)
     bad = rows.filter(pl.col("reason").is_not_null())
@@ -234,21 +233,21 @@ def _judge_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 def _judge_neighbours(rows: pl.DataFrame, params: CleanParams, rules: CheckOptions) -> pl.DataFrame:
     """Bad ticks, and last bars that were still forming when the file was made."""
-    valid = rows.filter(pl.col("reason").is_null())
-    newest = valid.sort(*_SERIES, "ts", "recorded_at").unique([*_SERIES, "ts"], keep="last", maintain_order=True)
-    forming = _forming(newest, rules)
-    newest = newest.with_columns(_spike().alias("_spike"))
-    judged = rows.join(newest.select("_order", "_spike"), on="_order", how="left", maintain_order="left")
-    judged = judged.join(forming, on="_order", how="left", maintain_order="left")
+    valid = rows.filter(pl.col("reason").is_null()).sort("_series", "ts", "recorded_at")
+    same_bar = (pl.col("_series") == pl.col("_series").shift(-1)) & (pl.col("ts") == pl.col("ts").shift(-1))
+    newest = valid.filter(~same_bar.fill_null(False)).with_columns(_spike().alias("_spike"))
+    spikes = newest.filter(pl.col("_spike") > params.spike_return_log).select("_order", "_spike")
+    judged = rows.join(spikes, on="_order", how="left", maintain_order="left")
+    judged = judged.join(_forming(newest, rules), on="_order", how="left", maintain_order="left")
     detail = pl.format("high={} low={}, {} log away from both neighbours", "high", "low", pl.col("_spike").round(3))
     judged = _mark(judged, "unfinished_last_bar", pl.col("_forming").is_not_null(), pl.col("_forming"))
-    return _mark(judged, "spike", pl.col("_spike") > params.spike_return_log, detail).drop("_spike", "_forming")
+    return _mark(judged, "spike", pl.col("_spike").is_not_null(), detail).drop("_spike", "_forming")
 
 
 def _spike() -> pl.Expr:
     """Log distance by which high or low leaves both neighbours; null for the first and last bar of a series."""
     high, low = pl.col("high"), pl.col("low")
-    is_inside = pl.all_horizontal((pl.col(x) == pl.col(x).shift(k)).fill_null(False) for x in _SERIES for k in (1, -1))
+    is_inside = pl.all_horizontal((pl.col("_series") == pl.col("_series").shift(k)).fill_null(False) for k in (1, -1))
     up = (high / pl.max_horizontal(high.shift(1), high.shift(-1))).log()
     down = (pl.min_horizontal(low.shift(1), low.shift(-1)) / low).log()
     return pl.when(is_inside).then(pl.max_horizontal(up, down))
@@ -256,7 +255,8 @@ def _spike() -> pl.Expr:
 
 def _forming(rows: pl.DataFrame, rules: CheckOptions) -> pl.DataFrame:
     """`_order` and `_forming` (why) of last bars that the file itself shows to be unfinished."""
-    last = rows.sort("ts").unique(_SERIES, keep="last").with_columns((pl.col("ts").dt.epoch("ms") + pl.col("step")).alias("end"))
+    is_last = pl.col("_series").ne_missing(pl.col("_series").shift(-1))
+    last = rows.filter(is_last).with_columns((pl.col("ts").dt.epoch("ms") + pl.col("step")).alias("end"))
     if rules.ends_unfinished:
         return last.select("_order", pl.lit("a chart export ends with the bar that is still forming").alias("_forming"))
     pair = ["exchange", "symbol"]
@@ -284,7 +284,7 @@ def _repair(rows: pl.DataFrame, params: CleanParams) -> pl.DataFrame:
         .then(pl.lit(Quality.FEED_DOWN.value))
         .otherwise(pl.lit(Quality.BACKFILLED.value))
     )
-    ordered = rows.sort(*_SERIES, "ts")
+    ordered = rows.sort("_series", "ts")
     return ordered.with_columns(changed.alias("ohlc_repaired"), high.alias("high"), low.alias("low"), quality.alias("quality"))
 
 

@@ -171,12 +171,13 @@ def find_gaps(bars: pl.DataFrame, timeframe: Timeframe, params: CleanParams = CL
     final at `known_at` = close of the bar after the hole. An empty frame gives an empty frame.
     """
     rows = bars.filter(pl.col("timeframe") == timeframe.value).select("symbol", "exchange", pl.col("ts").dt.epoch("ms").alias("at"))
-    rows = rows.unique().sort("symbol", "exchange", "at")
-    before = pl.col("at").shift(1).over("symbol", "exchange")
-    holes = rows.with_columns((before + timeframe.ms).alias("start")).filter(pl.col("at") > pl.col("start"))
+    numbered = rows.with_columns(pl.struct("symbol", "exchange").rank("dense").alias("_series")).sort("_series", "at")
+    is_same = pl.col("_series") == pl.col("_series").shift(1)
+    start = pl.when(is_same).then(pl.col("at").shift(1) + timeframe.ms).alias("start")
+    holes = numbered.with_columns(start).filter(pl.col("at") > pl.col("start")).drop("_series")
     if holes.is_empty():
         return BAR_GAPS.empty()
-    groups = _groups(rows.filter(pl.col("exchange").is_in(holes["exchange"].unique().to_list())))
+    groups = _groups(rows.filter(pl.col("exchange").is_in(holes["exchange"].unique().to_list())).unique())
     found = list(_judged(holes, groups, timeframe, params))
     return pl.DataFrame(found, schema=BAR_GAPS.schema, orient="row").sort(BAR_GAPS.sort)
 
