@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 PRICE, BAND, ROLE, LAST, WORTH = range(5)
 """Rows of the float state: price, half width, +1 support or -1 resistance, last touch [ms], rank for eviction."""
 PIVOTS, TOUCHES, BREAKS, LEVEL, FLAGS = range(5)
-"""Rows of the integer state: counts, number of the level in this scan, events of the bar at hand."""
+"""Rows of the integer state: counts, number of the level in this scan (in opening order), events of the bar at hand."""
 BROKEN, CARRIED, EVICTED, JOINED, OPENED, TOUCHED = range(6)
 """Event codes, in alphabetical order of their names: the order of rows of one level at one bar."""
 N_EVENTS = 6
@@ -101,33 +101,43 @@ def _is_high(values: Any, at: Any, left: Any, right: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _count_events(state: Any, n: Any, low: Any, high: Any, close: Any, prev: Any, band: Any, reach: Any, rested: Any) -> Any:
-    """How many levels the bar touches or breaks; branch-free so that it runs several levels at a time."""
+def _mark_events(state: Any, n: Any, low: Any, high: Any, close: Any, prev: Any, band: Any, reach: Any, rested: Any, marks: Any) -> Any:
+    """Mark the levels that the bar touches (1) or breaks (2), and count them; branch-free, so that it runs several levels at a time."""
     found = 0
     for k in range(n):
         price = state[PRICE, k]
         is_in = (low <= price + band) & (high >= price - band)
         is_touch = is_in & (abs(prev - price) > band) & (state[LAST, k] <= rested)
-        found += is_touch | (state[ROLE, k] * (close - price) < -reach)
+        is_break = state[ROLE, k] * (close - price) < -reach
+        marks[k] = is_touch + 2 * is_break
+        found += is_touch | is_break
     return found
 
 
 @njit(cache=True, nogil=True)
-def _apply_events(
-    state: Any, counts: Any, n: Any, now: Any, low: Any, high: Any, close: Any, prev: Any, band: Any, reach: Any, rested: Any, prm: Any
-) -> None:
-    """Touches first, then breaks: a bar may do both to one level."""
+def _flag(counts: Any, k: Any, event: Any, busy: Any, m: Any) -> Any:
+    """Note an event of a level; `busy` lists the m levels with an event at this bar."""
+    if counts[FLAGS, k] == 0:
+        busy[m] = k
+        m += 1
+    counts[FLAGS, k] |= 1 << event
+    return m
+
+
+@njit(cache=True, nogil=True)
+def _apply_marks(state: Any, counts: Any, n: Any, now: Any, marks: Any, busy: Any, m: Any, half_life_ms: Any) -> Any:
+    """Touches and breaks of marked levels; a bar may do both to one level."""
     for k in range(n):
-        price = state[PRICE, k]
-        if (low <= price + band) & (high >= price - band) & (abs(prev - price) > band) & (state[LAST, k] <= rested):
+        if marks[k] & 1:
             counts[TOUCHES, k] += 1
             state[LAST, k] = now
-            state[WORTH, k] = level_worth(counts[TOUCHES, k], state[LAST, k], prm.half_life_ms)
-            counts[FLAGS, k] |= 1 << TOUCHED
-        if state[ROLE, k] * (close - price) < -reach:
+            state[WORTH, k] = level_worth(counts[TOUCHES, k], state[LAST, k], half_life_ms)
+            m = _flag(counts, k, TOUCHED, busy, m)
+        if marks[k] & 2:
             counts[BREAKS, k] += 1
             state[ROLE, k] = -state[ROLE, k]
-            counts[FLAGS, k] |= 1 << BROKEN
+            m = _flag(counts, k, BROKEN, busy, m)
+    return m
 
 
 @njit(cache=True, nogil=True)
@@ -139,36 +149,32 @@ def _nearest(state: Any, counts: Any, n: Any, price: Any, reach: Any) -> Any:
     best, at = np.inf, -1
     for k in range(n if near else 0):
         distance = abs(state[PRICE, k] - price)
-        if distance <= reach and distance < best and not counts[FLAGS, k] & (1 << EVICTED):
+        if distance > reach or distance > best or counts[FLAGS, k] & (1 << EVICTED):
+            continue
+        if distance < best or counts[LEVEL, k] < counts[LEVEL, at]:
             best, at = distance, k
     return at
 
 
 @njit(cache=True, nogil=True)
-def _evict_weakest(state: Any, counts: Any, n: Any, max_levels: Any) -> None:
+def _evict_weakest(state: Any, counts: Any, n: Any, max_levels: Any, busy: Any, m: Any) -> Any:
     """Mark the weakest live level, the oldest of equals, if the pool is full."""
     live, best, at = 0, np.inf, -1
     for k in range(n):
         if counts[FLAGS, k] & (1 << EVICTED):
             continue
         live += 1
-        if state[WORTH, k] < best:
+        if state[WORTH, k] < best or (state[WORTH, k] == best and counts[LEVEL, k] < counts[LEVEL, at]):
             best, at = state[WORTH, k], k
-    if live >= max_levels:
-        counts[FLAGS, at] |= 1 << EVICTED
+    return _flag(counts, at, EVICTED, busy, m) if live >= max_levels else m
 
 
 @njit(cache=True, nogil=True)
-def _join(state: Any, counts: Any, n: Any, price: Any, reach: Any) -> Any:
-    """Merge a pivot into the nearest level within reach; False if there is none."""
-    at = _nearest(state, counts, n, price, reach)
-    if at < 0:
-        return False
+def _join(state: Any, counts: Any, at: Any, price: Any) -> None:
+    """Merge a pivot into a level: weighted mean by pivots."""
     merged = counts[PIVOTS, at]
     state[PRICE, at] = (state[PRICE, at] * merged + price) / (merged + 1)
     counts[PIVOTS, at] = merged + 1
-    counts[FLAGS, at] |= 1 << JOINED
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -182,46 +188,55 @@ def _open(state: Any, counts: Any, names: Any, n: Any, price: Any, pivot_ms: Any
     counts[TOUCHES, n] = 1
     counts[BREAKS, n] = 0
     counts[LEVEL, n] = level
-    counts[FLAGS, n] = 1 << OPENED
+    counts[FLAGS, n] = 0
     names[n] = name
 
 
 @njit(cache=True, nogil=True)
 def _take_pivots(
     ts: Any, high: Any, low: Any, i: Any, atr: Any, series_hash: Any, state: Any, counts: Any, names: Any, n: Any,
-    hashes: Any, first_ms: Any, n_names: Any, prm: Any,
+    hashes: Any, first_ms: Any, n_names: Any, busy: Any, m: Any, prm: Any,
 ) -> Any:  # fmt: skip
-    """The low, then the high that row i confirms joins or opens a level; returns live levels, names given so far, pivots found."""
-    at, found = i - prm.right, 0
+    """The low, then the high that row i confirms joins or opens a level; returns live levels, names given so far, busy levels."""
+    at = i - prm.right
     for is_high in range(2):
         price = high[at] if is_high else low[at]
         if not (_is_high(high, at, prm.left, prm.right) if is_high else _is_low(low, at, prm.left, prm.right)):
             continue
-        found += 1
-        if not _join(state, counts, n, price, prm.join_atr * atr):
-            _evict_weakest(state, counts, n, prm.max_levels)
-            name = level_hash(series_hash, ts[at], is_high)
-            hashes[n_names], first_ms[n_names] = name, ts[at]
-            _open(state, counts, names, n, price, ts[at], is_high, name, n_names, prm)
-            n += 1
-            n_names += 1
-    return n, n_names, found
+        near = _nearest(state, counts, n, price, prm.join_atr * atr)
+        if near >= 0:
+            _join(state, counts, near, price)
+            m = _flag(counts, near, JOINED, busy, m)
+            continue
+        m = _evict_weakest(state, counts, n, prm.max_levels, busy, m)
+        name = level_hash(series_hash, ts[at], is_high)
+        hashes[n_names], first_ms[n_names] = name, ts[at]
+        _open(state, counts, names, n, price, ts[at], is_high, name, n_names, prm)
+        m = _flag(counts, n, OPENED, busy, m)
+        n += 1
+        n_names += 1
+    return n, n_names, m
 
 
 @njit(cache=True, nogil=True)
-def _flagged_by_name(counts: Any, names: Any, n: Any, order: Any) -> Any:
-    """Slots with an event at this bar, sorted by name."""
-    m = 0
+def _mark_carried(counts: Any, n: Any, busy: Any, m: Any) -> Any:
+    """Flag every live level to be repeated at this bar."""
     for k in range(n):
-        if counts[FLAGS, k] == 0:
-            continue
-        j = m
-        while j > 0 and names[order[j - 1]] > names[k]:
-            order[j] = order[j - 1]
-            j -= 1
-        order[j] = k
-        m += 1
+        if not counts[FLAGS, k] & (1 << EVICTED):
+            m = _flag(counts, k, CARRIED, busy, m)
     return m
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_name(busy: Any, m: Any, names: Any) -> None:
+    """Insertion sort: rows of one bar are ordered by id."""
+    for j in range(1, m):
+        k = busy[j]
+        at = j
+        while at > 0 and names[busy[at - 1]] > names[k]:
+            busy[at] = busy[at - 1]
+            at -= 1
+        busy[at] = k
 
 
 @njit(cache=True, nogil=True)
@@ -241,30 +256,25 @@ def _write_rows(state: Any, counts: Any, order: Any, m: Any, row: Any, floats: A
 
 
 @njit(cache=True, nogil=True)
-def _drop_evicted(state: Any, counts: Any, names: Any, n: Any) -> Any:
-    """Close the holes that evictions left, keeping the opening order."""
-    k = 0
-    while k < n:
-        if not counts[FLAGS, k] & (1 << EVICTED):
-            k += 1
-            continue
-        n -= 1
-        for j in range(5):
-            for m in range(k, n):
-                state[j, m] = state[j, m + 1]
-            for m in range(k, n):
-                counts[j, m] = counts[j, m + 1]
-        for m in range(k, n):
-            names[m] = names[m + 1]
+def _end_bar(state: Any, counts: Any, names: Any, n: Any, busy: Any, m: Any) -> Any:
+    """Clear the flags and move the last level into each evicted slot; slots are in no order, LEVEL numbers are."""
+    n_gone = 0
+    for j in range(m):
+        if counts[FLAGS, busy[j]] & (1 << EVICTED):
+            n_gone += 1
+        else:
+            counts[FLAGS, busy[j]] = 0
+    k = n - 1
+    while n_gone > 0:
+        if counts[FLAGS, k] & (1 << EVICTED):
+            n -= 1
+            n_gone -= 1
+            for j in range(5):
+                state[j, k] = state[j, n]
+                counts[j, k] = counts[j, n]
+            names[k] = names[n]
+        k -= 1
     return n
-
-
-@njit(cache=True, nogil=True)
-def _mark_carried(counts: Any, n: Any) -> None:
-    """Flag every live level to be repeated at this bar."""
-    for k in range(n):
-        if not counts[FLAGS, k] & (1 << EVICTED):
-            counts[FLAGS, k] |= 1 << CARRIED
 
 
 @njit(cache=True, nogil=True)
@@ -276,7 +286,7 @@ def scan_levels(
 
     ts [ms], high, low, close [quote], atr [quote, NaN where unknown]: shape (rows,). last_month: calendar month in which levels were
     last carried, -1 if unknown. state (5, slots), counts (5, slots), names (slots,), firsts (slots,) [ms]: the n live levels before
-    `first` in opening order, slots >= max_levels + 2; changed in place. Returns the fields of `Scan`.
+    `first` numbered in opening order, slots >= max_levels + 2; changed in place. Returns the fields of `Scan`.
     """
     rows = len(ts)
     slots = names.shape[0]
@@ -285,7 +295,7 @@ def scan_levels(
     most = slots + 2 * (rows // (min(prm.left, prm.right) + 1) + 1)
     hashes, first_ms = np.empty(most, np.uint64), np.empty(most, np.int64)
     hashes[:n], first_ms[:n] = names[:n], firsts[:n]
-    order = np.empty(slots, np.int64)
+    busy, marks = np.empty(slots, np.int64), np.zeros(slots, np.uint8)
     n_out, n_names, hole, last_day = 0, n, 0, -1
     for i in range(rows):
         if i > 0 and ts[i] - ts[i - 1] > prm.max_hole_ms:
@@ -293,31 +303,28 @@ def scan_levels(
         if i < first:
             last_month = month_of(ts[i]) if i == first - 1 else last_month
             continue
-        is_known, is_busy = atr[i] > 0.0, False
+        is_known, m = atr[i] > 0.0, 0
         if is_known and n > 0:
             prev = close[i - 1] if i > hole else np.nan
             band, reach, rested = prm.touch_atr * atr[i], prm.break_atr * atr[i], np.float64(ts[i] - prm.min_rest_ms)
-            if _count_events(state, n, low[i], high[i], close[i], prev, band, reach, rested) > 0:
-                _apply_events(state, counts, n, ts[i], low[i], high[i], close[i], prev, band, reach, rested, prm)
-                is_busy = True
+            if _mark_events(state, n, low[i], high[i], close[i], prev, band, reach, rested, marks) > 0:
+                m = _apply_marks(state, counts, n, ts[i], marks, busy, m, prm.half_life_ms)
         if is_known and i - prm.right - prm.left >= hole:
-            n, n_names, found = _take_pivots(
-                ts, high, low, i, atr[i], series_hash, state, counts, names, n, hashes, first_ms, n_names, prm
+            n, n_names, m = _take_pivots(
+                ts, high, low, i, atr[i], series_hash, state, counts, names, n, hashes, first_ms, n_names, busy, m, prm
             )  # fmt: skip
-            is_busy |= found > 0
         if ts[i] // DAY_MS != last_day:
             last_day = ts[i] // DAY_MS
             month = month_of(ts[i])
             if month != last_month:
-                _mark_carried(counts, n)
-                last_month, is_busy = month, True
-        if is_busy:
-            m = _flagged_by_name(counts, names, n, order)
+                m = _mark_carried(counts, n, busy, m)
+                last_month = month
+        if m > 0:
+            _sort_by_name(busy, m, names)
             for j in range(m if is_known else 0):
-                state[BAND, order[j]] = prm.touch_atr * atr[i]
+                state[BAND, busy[j]] = prm.touch_atr * atr[i]
             if n_out + N_EVENTS * slots > len(ints):
                 floats, ints = np.concatenate((floats, floats)), np.concatenate((ints, ints))
-            n_out = _write_rows(state, counts, order, m, i, floats, ints, n_out)
-            n = _drop_evicted(state, counts, names, n)
-            counts[FLAGS, :n] = 0
+            n_out = _write_rows(state, counts, busy, m, i, floats, ints, n_out)
+            n = _end_bar(state, counts, names, n, busy, m)
     return floats[:n_out], ints[:n_out], hashes[:n_names], first_ms[:n_names]
