@@ -145,8 +145,8 @@ async def open_services(
             opened.close()
 
 
-def services_of(request: Request) -> Services:
-    """The app's Services (opened by its lifespan)."""
+async def services_of(request: Request) -> Services:
+    """The app's Services (opened by its lifespan); async because a plain function would cost a thread hop per request."""
     found: Services = request.app.state.services
     return found
 

@@ -6,6 +6,7 @@ means (the query of its noun).
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from typing import IO, Any, TypeVar
 import polars as pl
 
 from altforecast.errors import StorageError
-from altforecast.tables import table
+from altforecast.tables import TABLES, table
 from altforecast.types import Series, Timeframe
 from altforecast_io.lake import HOT_ROWS, Lake, PartFile
 from altforecast_io.provenance import Provenance
@@ -26,16 +27,17 @@ from altforecast_io.provenance import Provenance
 T = TypeVar("T")
 Version = tuple[int, ...]
 NO_FILE: Version = (0, 0, 0)
+FEW_ROWS = 600
 MAX_MONTHS_AT_ONCE = 16
 """Months read in one step: with six timeframes that is 96 open files."""
 MAX_PART_VALUES = 8192
 """Cached values per kind of part summary; beyond it the one used longest ago is dropped and computed again when asked."""
 
 
-def stamp(path: Path) -> Version:
+def stamp(path: Path | str) -> Version:
     """Changes whenever the file or folder at `path` does: (mtime ns, size, inode), zeros where there is none."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return NO_FILE
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
@@ -69,6 +71,13 @@ def _load_hot(lake: Lake, name: str, timeframe: Timeframe, version: Version) -> 
     return HotTable(version, frame.rechunk(), spans)
 
 
+def _version_paths(lake: Lake, name: str) -> list[str]:
+    """The provenance log of a table and its folders."""
+    root = lake.root / name
+    folders = [root / f"timeframe={tf.value}" for tf in Timeframe] if table(name).by_timeframe else [root]
+    return [str(lake.root / "provenance" / f"{name}.jsonl"), *map(str, folders)]
+
+
 class LakeReader:
     """One lake, read by many requests at once; every cache is bounded and checks the version of its file."""
 
@@ -77,6 +86,9 @@ class LakeReader:
         self._hot: dict[tuple[str, Timeframe], HotTable] = {}
         self._values: OrderedDict[tuple[str, Path, Version], Any] = OrderedDict()
         self._lock = Lock()
+        # As plain texts, once: these are asked for with every request.
+        self._version_paths = {name: _version_paths(lake, name) for name in TABLES}
+        self._hot_paths = {(name, tf): str(lake.hot_path(name, tf)) for name in TABLES for tf in Timeframe}
 
     # ---- versions
 
@@ -86,14 +98,12 @@ class LakeReader:
         The table's provenance log grows once a write is complete, so rows read under a version are never older than it;
         the folders are added because a deleted month leaves no line in the log.
         """
-        root = self.lake.root / name
-        folders = [root / f"timeframe={tf.value}" for tf in Timeframe] if table(name).by_timeframe else [root]
-        log = stamp(self.lake.root / "provenance" / f"{name}.jsonl")
-        return log + tuple(stamp(folder)[0] for folder in folders)
+        log, *folders = self._version_paths[name]
+        return stamp(log) + tuple(stamp(folder)[0] for folder in folders)
 
     def hot_version(self, name: str, timeframe: Timeframe) -> Version:
         """Version of one hot file."""
-        return stamp(self.lake.hot_path(name, timeframe))
+        return stamp(self._hot_paths[(name, timeframe)])
 
     # ---- newest rows
 
@@ -147,7 +157,7 @@ class LakeReader:
         """Parts (with their provenance) of the months and timeframes that hold these rows; months without rows are left out."""
         if rows.is_empty():
             return []
-        months = rows.select(pl.col("ts").dt.truncate("1mo").unique().sort())["ts"].to_list()
+        months = _months(rows["ts"])
         wanted = [tf.value for tf in timeframes] if table(name).by_timeframe else [""]
         parts = [self.lake.part(name, tf, month) for month in months for tf in wanted]
         records = [(part, self.provenance(part)) for part in parts]
@@ -204,6 +214,14 @@ def _within(start: datetime | None, end: datetime | None) -> pl.Expr:
     if end is not None:
         bounds &= pl.col("ts") < end
     return bounds
+
+
+def _months(ts: pl.Series) -> list[datetime]:
+    """First instants of the months that hold these times, oldest first."""
+    if len(ts) > FEW_ROWS:
+        return ts.dt.truncate("1mo").unique().sort().to_list()
+    # For a handful of rows a plain loop is ten times as fast as starting the query engine.
+    return sorted({datetime(t.year, t.month, 1, tzinfo=UTC) for t in ts.to_list()})
 
 
 def scan(

@@ -62,7 +62,7 @@ def find_rows(reader: LakeReader, question: Question, metrics: dict[Series, str]
     rows = reader.page(
         question.table, question.timeframes, predicate, question.sort, n_rows, start=start, end=end, newest_first=question.newest_first
     )
-    return _answer(reader, question, _merged(rows, fresh, question), metrics)
+    return _answer(reader, question, _merged(rows, fresh, question), metrics, has_fresh=fresh is not None)
 
 
 def quick_rows(
@@ -83,9 +83,17 @@ def quick_rows(
         is_enough = needed <= HOT_ROWS and question.newest_first and _is_open_ended(question)
     else:
         held = loaded[0].of(question.series)
+        if _is_plain(question) and (fresh is None or fresh.is_empty()):
+            is_enough = loaded[0].is_complete(question.series) or held.height >= needed
+            return _answer(reader, question, held.tail(question.limit + 1).reverse(), metrics, has_fresh=False) if is_enough else None
         rows = held.filter(_predicate(question))
         is_enough = loaded[0].is_complete(question.series) or _reaches(held, rows, question, needed)
-    return _answer(reader, question, _merged(rows, fresh, question), metrics) if is_enough else None
+    return _answer(reader, question, _merged(rows, fresh, question), metrics, has_fresh=fresh is not None) if is_enough else None
+
+
+def _is_plain(question: Question) -> bool:
+    """Whether simply the newest rows are asked for: answered by slices, without starting the query engine."""
+    return question.newest_first and question.start is None and _is_open_ended(question)
 
 
 def _is_open_ended(question: Question) -> bool:
@@ -129,17 +137,24 @@ def _merged(rows: pl.DataFrame, fresh: pl.DataFrame | None, question: Question) 
     return rows.sort(question.sort, descending=question.newest_first).head(question.limit + 1)
 
 
-def _answer(reader: LakeReader, question: Question, rows: pl.DataFrame, metrics: dict[Series, str]) -> Answer:
+def _answer(reader: LakeReader, question: Question, rows: pl.DataFrame, metrics: dict[Series, str], *, has_fresh: bool) -> Answer:
     page = rows.head(question.limit)
-    settled = page.filter(pl.col("quality") != Quality.PROVISIONAL.value) if "quality" in page.columns else page
+    settled = _settled(page) if has_fresh else page
     return Answer(
-        data=with_metric(page, metrics),
+        data=with_metric(page, metrics, question.series),
         parts=reader.rests_on(question.table, question.timeframes, settled),
         known_at=latest(page, "known_at"),
         is_provisional=settled.height < page.height,
         next_cursor=encode_cursor([page[c][-1] for c in question.sort]) if rows.height > question.limit else None,
         warnings=why_empty(reader, question) if page.is_empty() else [],
     )
+
+
+def _settled(page: pl.DataFrame) -> pl.DataFrame:
+    """Rows that come from the lake."""
+    if "quality" not in page.columns:
+        return page
+    return page.filter(pl.col("quality") != Quality.PROVISIONAL.value)
 
 
 def why_empty(reader: LakeReader, question: Question) -> list[str]:
@@ -167,8 +182,14 @@ def latest(frame: pl.DataFrame, column: str) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
-def with_metric(frame: pl.DataFrame, metrics: dict[Series, str]) -> pl.DataFrame:
-    """The frame with a column `metric` after ts: the metric that the series carries, or null."""
+def with_metric(frame: pl.DataFrame, metrics: dict[Series, str], series: Series | None = None) -> pl.DataFrame:
+    """The frame with a column `metric` after ts: the metric that the series carries, or null.
+
+    series: given where all rows are of one series, which is cheaper.
+    """
+    if series is not None:
+        only = pl.Series("metric", [metrics.get(series)], pl.String()).new_from_index(0, frame.height)
+        return frame.clone().insert_column(1, only)
     names = {f"{s.exchange}|{s.symbol}": name for s, name in metrics.items()}
     keys = pl.col("exchange") + "|" + pl.col("symbol")
     column = keys.replace_strict(list(names), list(names.values()), default=None, return_dtype=pl.String()).alias("metric")
