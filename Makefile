@@ -66,7 +66,11 @@ bench: setup-dev ## run the benchmarks, write docs/performance.md
 	@$(BIN)/python -m benchmarks
 
 docs: setup ## regenerate the generated pages of docs/
-	@$(BIN)/python -m altforecast_cli.docs
+	@$(BIN)/altforecast config --example > .env.example
+	@$(BIN)/python -m altforecast.glossary > docs/glossary.md
+
+reports: setup ## import and build the real files of ALTFORECAST_REAL_DATA, write docs/reports/real-data-run.md
+	@$(BIN)/python -m benchmarks.real_data_run
 
 chromium: ## install Debian's chromium for the browser tests
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
