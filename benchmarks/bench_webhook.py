@@ -122,6 +122,12 @@ def memory_mb(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Print one JSON line."""
     chosen = argparse.ArgumentParser()
@@ -134,7 +140,9 @@ def main() -> None:
         home = Path(folder)
         with realtime(home) as (port, pid):
             uvloop.run(fire(port, work[:1000], options.senders))
+            used = cpu_seconds(pid)
             spent, seconds, statuses = uvloop.run(fire(port, work[1000:], options.senders))
+            used = cpu_seconds(pid) - used
             memory = memory_mb(pid)
         store = open_store(f"sqlite:///{home}/sandbox/store/altforecast.sqlite", "sandbox")
         n_stored = inbox.last_id(store)
@@ -147,6 +155,7 @@ def main() -> None:
                 "bench": "webhook", "senders": options.senders, "alerts": options.alerts, "acks_per_s": round(len(seconds) / spent),
                 "p50_ms": round(ordered[len(ordered) // 2] * 1000, 1), "p99_ms": round(ordered[int(len(ordered) * 0.99)] * 1000, 1),
                 "max_ms": round(ordered[-1] * 1000, 1), "all_200": set(statuses) == {b"200"}, "all_in_store": n_stored == len(work),
+                "cpu_us_per_ack": round(used / options.alerts * 1e6),
                 "bare_group_commits_per_s": round(options.alerts / bare), "ratio_to_bare": round(spent / bare, 2),
                 "rss_mb": round(memory),
             }
