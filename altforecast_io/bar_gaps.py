@@ -15,7 +15,6 @@ from pathlib import Path
 
 import polars as pl
 
-from altforecast.symbols import CRYPTOCAP
 from altforecast.tables import BAR_GAPS
 from altforecast.types import GapKind, Series, Timeframe
 from altforecast_io.backfill import Backfill, Span, fetch_spans, merged, present_times
@@ -29,6 +28,8 @@ MAX_ASKS = 3
 """A hole is asked again this often; after that its verdict stands."""
 MAX_HOLES = 500
 """Holes of one call, newest first; the rest waits for the next call."""
+MAX_HOLE_BARS = 50_000
+"""A longer hole is no hole but a span never fetched: `altforecast backfill` is for that."""
 MAX_VERDICTS = 20_000
 """Verdicts kept, newest holes first."""
 JOIN_BARS = 100
@@ -55,7 +56,8 @@ class Refill:
 def refill_gaps(settings: Settings, lake: Lake, gaps: pl.DataFrame, *, clock: Clock = utc_now, run_id: str = "refill") -> Refill:
     """Ask the exchanges again for holes judged feed_down or unknown, at most three times each over all calls.
 
-    gaps: rows of table bar_gaps. Bars go to landing files. What a venue does not have although it has the bars on both sides
+    gaps: rows of table bar_gaps; index series, venues that we do not read and holes above 50 000 bars are left alone. Bars go to
+    landing files. What a venue does not have although it has the bars on both sides
     was not traded there: verdict quiet. Without both sides, or when the venue cannot be reached, the kind stays and only the
     count of asks grows. Verdicts are kept in the landing area of bar_gaps; `apply_verdicts` lays them over recomputed holes.
     """
@@ -97,8 +99,9 @@ def apply_verdicts(gaps: pl.DataFrame, lake_root: Path) -> pl.DataFrame:
 
 
 def _worth_asking(gaps: pl.DataFrame) -> list[Span]:
-    is_open = pl.col("kind").is_in([GapKind.FEED_DOWN.value, GapKind.UNKNOWN.value]) & (pl.col("exchange") != CRYPTOCAP)
-    rows = gaps.filter(is_open).sort("ts", descending=True).iter_rows(named=True)
+    is_open = pl.col("kind").is_in([GapKind.FEED_DOWN.value, GapKind.UNKNOWN.value])
+    is_ours = pl.col("exchange").is_in(list(VENUES_BY_SLUG)) & (pl.col("n_bars") <= MAX_HOLE_BARS)
+    rows = gaps.filter(is_open & is_ours).sort("ts", descending=True).iter_rows(named=True)
     spans = [_span(row) for row in rows if _asks(row["evidence"]) < MAX_ASKS]
     return spans[:MAX_HOLES]
 

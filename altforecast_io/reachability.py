@@ -53,7 +53,7 @@ async def _venue(name: str, settings: Settings, clock: Clock) -> Finding:
     client = None
     try:
         venue = venue_of(name)
-        client = VenueClient(venue, make_exchange(venue, settings), clock, random.Random())
+        client = VenueClient(venue, make_exchange(venue, settings), clock, random.Random(), attempts=1)
         async with asyncio.timeout(TIMEOUT_S):
             if not venue.has_time:
                 await client.load_markets()

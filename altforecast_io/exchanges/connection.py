@@ -102,8 +102,8 @@ def classify(error: Exception) -> Failure:
 class VenueClient:
     """Reads from one venue through one ccxt instance, so that its rate limiter holds for all callers."""
 
-    def __init__(self, venue: Venue, exchange: Any, clock: Clock, rng: random.Random) -> None:
-        self.venue, self.exchange, self._clock, self._rng = venue, exchange, clock, rng
+    def __init__(self, venue: Venue, exchange: Any, clock: Clock, rng: random.Random, attempts: int = ATTEMPTS) -> None:
+        self.venue, self.exchange, self._clock, self._rng, self._attempts = venue, exchange, clock, rng, attempts
         self.offset_ms = 0
         """Venue time minus ours [ms]."""
         exchange.now_ms = self.now_ms
@@ -154,7 +154,7 @@ class VenueClient:
 
     async def _retried(self, method: str, *args: Any) -> Any:
         backoff = Backoff(WAIT_INITIAL_S, WAIT_MAX_S, self._rng, _retry_wait)
-        async for attempt in stamina.retry_context(on=backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT_S):
+        async for attempt in stamina.retry_context(on=backoff, attempts=self._attempts, timeout=RETRY_TIMEOUT_S):
             with attempt:
                 return await self._once(method, *args)
         raise AssertionError("stamina always returns or raises")

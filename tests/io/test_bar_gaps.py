@@ -135,6 +135,8 @@ def test_refill_gaps_leaves_quiet_and_index_holes_alone(outside: StandIn, lake: 
     rows = [
         (at, "BTC-USDT", "binance", "1h", at + timedelta(hours=1), 1, "quiet", "", at),
         (at, "USDT.D", "cryptocap", "1h", at + timedelta(hours=1), 1, "unknown", "", at),
+        (at, "BTC-USDT", "mtgox", "1h", at + timedelta(hours=1), 1, "feed_down", "", at),
+        (at, "ETH-USDT", "binance", "1h", at + timedelta(hours=90_000), 90_000, "unknown", "", at),
     ]
     gaps = pl.DataFrame(rows, schema=BAR_GAPS.schema, orient="row")
     assert refill_gaps(outside.settings(lake.root.parent), lake, gaps, clock=outside.clock).n_asked == 0
