@@ -132,14 +132,15 @@ async def open_services(
     opened = store if store is not None else await to_thread.run_sync(open_store, settings.database_url, settings.environment)
     writer = CountingInboxWriter(opened, max_queue=settings.inbox_queue_rows)
     writer.start()
+    tail = TailReader(opened, writer, time.monotonic)
     try:
         yield Services(
-            settings=settings, lake=lake, store=opened, inbox=writer, reader=LakeReader(lake),
-            tail=TailReader(opened, writer, time.monotonic), keys=KeyRing(opened, time.monotonic),
-            buckets=TokenBuckets(settings.rate_limit_per_minute, time.monotonic), metrics=metrics, live=live,
-            metric_names=metric_names(settings.tv_btc_symbol),
+            settings=settings, lake=lake, store=opened, inbox=writer, reader=LakeReader(lake), tail=tail,
+            keys=KeyRing(opened, time.monotonic), buckets=TokenBuckets(settings.rate_limit_per_minute, time.monotonic),
+            metrics=metrics, live=live, metric_names=metric_names(settings.tv_btc_symbol),
         )  # fmt: skip
     finally:
+        await tail.close()
         await to_thread.run_sync(writer.stop)
         if store is None:
             opened.close()

@@ -21,8 +21,10 @@ from altforecast_io.sources.tradingview import Alert
 from altforecast_io.store import inbox
 from altforecast_io.store.engine import Store
 
-MAX_AGE_S = 0.02
-"""How long a reading of the inbox is believed while nothing is stored by this process."""
+REFRESH_AFTER_S = 0.02
+"""A reading older than this is renewed beside the request that meets it, which still uses it."""
+MAX_AGE_S = 0.08
+"""A reading older than this is renewed first: the request waits."""
 MAX_ROWS = 10_000
 """Unbuilt rows shown; beyond it only the newest are, and the older ones appear once they are built."""
 Key = tuple[Series, Timeframe]
@@ -81,7 +83,10 @@ def _bar(row: inbox.InboxRow) -> dict[str, Any]:
 
 
 class TailReader:
-    """Keeps a Tail fresh: read again when this process stored something, or when the last reading is MAX_AGE_S old."""
+    """Keeps a Tail fresh: read again when this process stored something, or when the last reading has aged.
+
+    What this process stored is seen by the next request; what another process stored or built, at most MAX_AGE_S later.
+    """
 
     def __init__(self, store: Store, writer: CountingInboxWriter | None, clock: Callable[[], float]) -> None:
         """clock: seconds that never run backwards."""
@@ -92,21 +97,32 @@ class TailReader:
         self._read_at = float("-inf")
         self._n_stored = -1
         self._turn = asyncio.Lock()
-
-    def held(self) -> Tail | None:
-        """The tail when it is fresh; None when the inbox must be asked."""
-        stored = self._writer.n_stored if self._writer else 0
-        return self._tail if stored == self._n_stored and self._clock() - self._read_at < MAX_AGE_S else None
+        self._renewal: asyncio.Task[Tail] | None = None
 
     async def fresh(self) -> Tail:
         """The tail, after asking the inbox if need be; requests that wait share one question."""
-        if (held := self.held()) is not None:
-            return held
+        if not self._is_usable():
+            return await self._renewed()
+        if self._clock() - self._read_at > REFRESH_AFTER_S and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(self._renewed(must=True), name="inbox-tail")
+        return self._tail
+
+    async def close(self) -> None:
+        """End a reading that is under way."""
+        if self._renewal is not None:
+            await asyncio.wait([self._renewal])
+
+    def _is_usable(self) -> bool:
+        return self._stored() == self._n_stored and self._clock() - self._read_at < MAX_AGE_S
+
+    def _stored(self) -> int:
+        return self._writer.n_stored if self._writer else 0
+
+    async def _renewed(self, *, must: bool = False) -> Tail:
         async with self._turn:
-            if (held := self.held()) is not None:
-                return held
-            stored = self._writer.n_stored if self._writer else 0
-            read_at = self._clock()
+            if not must and self._is_usable():
+                return self._tail
+            stored, read_at = self._stored(), self._clock()
             self._tail = await to_thread.run_sync(self._read)
             self._n_stored, self._read_at = stored, read_at
             return self._tail
