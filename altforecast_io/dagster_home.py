@@ -15,6 +15,7 @@ from altforecast_io.settings import Settings
 TEMPLATE = Path(__file__).resolve().parent.parent / "dagster.yaml"
 HEADER = "# Written by AltForecast from the repository's dagster.yaml and the settings at every start. Edit those, not this.\n"
 POLLING_S = 0.05
+RESULTS_KEPT_S = 86_400
 STORAGES = ("run_storage", "event_log_storage", "schedule_storage")
 
 
@@ -37,9 +38,7 @@ def dagster_yaml(settings: Settings) -> str:
         _check_postgres(settings)
         config = {k: v for k, v in config.items() if k not in STORAGES}
         config["storage"] = {"postgres": {"postgres_url": settings.dagster_postgres_url}}
-    launcher = run_launcher(settings)
-    if launcher:
-        config["run_launcher"] = launcher
+    config["run_launcher"] = run_launcher(settings)
     return HEADER + yaml.safe_dump(config, sort_keys=False)
 
 
@@ -48,15 +47,13 @@ def _check_postgres(settings: Settings) -> None:
         raise SettingsError("DAGSTER_POSTGRES_URL: Dagster needs a database of its own, got the one of DATABASE_URL")
 
 
-def run_launcher(settings: Settings) -> dict[str, Any] | None:
-    """Celery where a broker is named; None means Dagster's own launcher (a process per run)."""
-    if not settings.celery_broker_url:
-        return None
+def run_launcher(settings: Settings) -> dict[str, Any]:
+    """Warm workers behind the broker of the settings, or behind a queue in a SQLite file where there is none."""
     config = celery_config(settings)
     options = {k: v for k, v in config.items() if k != "task_default_queue"}
     return {
-        "module": "dagster_celery.launcher",
-        "class": "CeleryRunLauncher",
+        "module": "altforecast_pipelines.launcher",
+        "class": "WarmRunLauncher",
         "config": {**options, "default_queue": config["task_default_queue"]},
     }
 
@@ -64,25 +61,20 @@ def run_launcher(settings: Settings) -> dict[str, Any] | None:
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Arguments of the Celery app, the same for the launcher and for workers.
 
-    A task is acknowledged when its run is over, so the broker hands the run of a killed worker to another one.
-    `sqla+sqlite:///file` works as a broker without a server; it is asked every POLLING_S.
+    A task is acknowledged when its run is over, so a real broker hands the run of a killed worker to another one. Without a
+    broker the queue is `queue.sqlite` in DAGSTER_HOME, which workers on this machine look at every POLLING_S.
     """
-    broker = settings.celery_broker_url
-    is_polled = broker.startswith(("sqla+", "filesystem:"))
-    backend = f"db+sqlite:///{settings.dagster_home / 'celery-results.sqlite'}" if is_polled else "rpc://"
-    options: dict[str, Any] = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
-    if is_polled:
-        options = {"polling_interval": POLLING_S}
-    if broker.startswith("filesystem:"):
-        folder = settings.dagster_home / "celery"
-        for name in ("queue", "control"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        options |= {"data_folder_in": str(folder / "queue"), "data_folder_out": str(folder / "queue"), "control_folder": str(folder / "control")}
+    home = settings.dagster_home
+    options: dict[str, Any] = {}
+    broker, backend = f"sqla+sqlite:///{home / 'queue.sqlite'}", f"db+sqlite:///{home / 'celery-results.sqlite'}"
+    if settings.celery_broker_url:
+        broker, backend = settings.celery_broker_url, "rpc://"
+        options = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
     source = {
         "worker_prefetch_multiplier": 1,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "result_expires": 3600,
+        "result_expires": RESULTS_KEPT_S,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": options,
     }

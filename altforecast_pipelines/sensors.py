@@ -25,11 +25,11 @@ from altforecast_pipelines.partitions import clip, range_tags
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import SCOPE_TAG, TRIGGER_TAG, Plan, Touched, encode_plan, plan_arrivals
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 POLL_S = 0.05
 GATHER_S = 0.1
 """After the first row of a quiet time, wait this long for its companions: alerts of one bar close come in a burst."""
-BUSY_S = 10.0
+BUSY_S = 8.0
 """At most this long a run in progress is waited for, so that what arrives meanwhile becomes one run behind it."""
 LEFT_BEHIND = timedelta(minutes=3)
 LANDING_FILES_PER_RUN = 2_000

@@ -1,18 +1,64 @@
-"""The Celery application of run workers: a process that has imported the code location and runs what the launcher queues.
+"""A run worker: a process that has imported the code location and runs what the launcher queues, one run at a time.
 
-What belongs here: the app and its imports. What does not: the broker's address (`altforecast_io.dagster_home`).
-Start: `celery -A altforecast_pipelines.worker worker --pool solo` (DAGSTER_HOME set). One run at a time per worker; start more
-workers for more. The solo pool, because a child forked after Polars was used hangs.
+What belongs here: the Celery app, its imports and its command. What does not: the broker's address (`altforecast_io.dagster_home`).
+Start: `python -m altforecast_pipelines.worker` (DAGSTER_HOME set); start more for more runs at a time. The solo pool, because a
+child forked after Polars was used hangs.
 """
 
-from celery import Celery
+from contextlib import ExitStack
+from typing import Any
+
+from celery import Celery, signals
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
+from kombu.transport import sqlalchemy as database_transport
 
 import altforecast_pipelines.definitions  # noqa: F401 - imported once here, so that no run pays for it
-from altforecast_io.dagster_home import celery_config
+from altforecast_io.dagster_home import POLLING_S, celery_config
 from altforecast_io.settings import Settings
+from altforecast_pipelines.launcher import holding
 
-app: Celery = make_app(celery_config(Settings.load()))
+QUEUE = "dagster"
+settings = Settings.load()
+app: Celery = make_app(celery_config(settings))
 execute_job = create_execute_job_task(app)
 resume_job = create_resume_job_task(app)
+_held: dict[str, ExitStack] = {}
+
+
+@signals.task_prerun.connect
+def hold(task_id: str, kwargs: dict[str, Any], **_: Any) -> None:
+    """Take the lock of the run that begins."""
+    packed = next((v for v in kwargs.values() if isinstance(v, dict) and "run_id" in v), None)
+    if packed:
+        stack = _held[task_id] = ExitStack()
+        stack.enter_context(holding(settings.dagster_home, packed["run_id"]))
+
+
+@signals.task_postrun.connect
+def let_go(task_id: str, **_: Any) -> None:
+    """Give it up."""
+    if stack := _held.pop(task_id, None):
+        stack.close()
+
+
+def warm_up() -> None:
+    """Import what the first run would import, so that it is as fast as the others."""
+    import talib  # noqa: F401
+
+    import altforecast.level_scan
+    import altforecast.signal_scan  # noqa: F401
+
+
+def main() -> None:
+    """Start the worker; ends on SIGTERM after the run in progress."""
+    # The database transport takes no option for its polling; a second between looks would be most of the latency.
+    database_transport.Transport.polling_interval = POLLING_S
+    warm_up()
+    app.worker_main(
+        ["worker", "--pool", "solo", "--queues", QUEUE, "--loglevel", "warning", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    )
+
+
+if __name__ == "__main__":
+    main()
