@@ -100,21 +100,20 @@ def split_segments(bars: pl.DataFrame, timeframe: Timeframe, restart_gap_bars: i
 
 
 def _series_heads(bars: pl.DataFrame) -> Ints:
-    """Row 0 and every row whose symbol or exchange differs from the row before; one series alone is the cheap case."""
+    """Row 0 and every row whose symbol or exchange differs from the row before; a constant column is the cheap case."""
     columns = [bars[name] for name in ("symbol", "exchange")]
-    if not any((column != column[0]).any() for column in columns):
-        return np.zeros(1, dtype=np.int64)
-    differs = [column.slice(1) != column.slice(0, bars.height - 1) for column in columns]
-    return np.append(0, np.flatnonzero((differs[0] | differs[1]).to_numpy()) + 1)
+    varying = [column for column in columns if (column != column[0]).any()]
+    differs = [(column.slice(1) != column.slice(0, bars.height - 1)).to_numpy() for column in varying]
+    return np.append(0, np.flatnonzero(np.logical_or.reduce(differs)) + 1) if differs else np.zeros(1, dtype=np.int64)
 
 
 def _check_timeframe(bars: pl.DataFrame, heads: Ints, timeframe: Timeframe) -> None:
     """First and last row of each series show any other timeframe, because rows are sorted by timeframe within a series."""
     if "timeframe" in bars.columns:
-        ends = bars["timeframe"][np.concatenate([heads, heads[1:] - 1, [bars.height - 1]])]
-        other = ends.filter(ends != timeframe.value)
-        if len(other):
-            raise InputError("timeframe", other[0], "all bars of one call have one timeframe", [timeframe.value])
+        names = bars["timeframe"]
+        other = {names[row] for row in (*heads.tolist(), *(heads[1:] - 1).tolist(), bars.height - 1)} - {timeframe.value}
+        if other:
+            raise InputError("timeframe", min(other), "all bars of one call have one timeframe", [timeframe.value])
 
 
 def _cuts(ts: Ints, heads: Ints, longest_ms: int) -> Ints:
