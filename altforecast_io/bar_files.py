@@ -53,11 +53,12 @@ class BarFile:
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Candidate rows, all timeframes of a series together; raises RefusedFileError where the data turn out corrupt."""
         try:
+            lean = self.rows.select(pl.exclude("line"))
             if self.n_rows <= CHUNK_ROWS:
-                yield self.rows.collect()
+                yield lean.collect()
                 return
             for names in self._packs():
-                yield self.rows.join(names.lazy(), on=["exchange", "symbol"], how="semi", nulls_equal=True).sort("row").collect()
+                yield lean.join(names.lazy(), on=["exchange", "symbol"], how="semi", nulls_equal=True).sort("row").collect()
         except _CORRUPT as error:
             raise RefusedFileError("unreadable", str(error).splitlines()[0][:200]) from error
 
@@ -303,7 +304,7 @@ def _cell(target: str, source: str) -> pl.Expr:
 
 def _spilled(rows: pl.DataFrame, workdir: Path, number: int) -> pl.LazyFrame:
     path = workdir / f"batch-{number:05d}.parquet"
-    rows.write_parquet(path)
+    rows.write_parquet(path, compression="lz4")
     return pl.scan_parquet(path)
 
 

@@ -178,6 +178,9 @@ class _FileImport:
             _unstage(self.lake, report)
             report.refused, report.detail = error.reason, error.detail
             refused = self._whole_file(error)
+        except StorageError:
+            _unstage(self.lake, report)
+            raise
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
         self._quarantine(report.import_id, refused, now)

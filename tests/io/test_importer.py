@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from altforecast.bars import find_gaps, merge
-from altforecast.errors import InputError
+from altforecast.errors import InputError, StorageError
 from altforecast.tables import BARS
 from altforecast.types import Timeframe
 from altforecast_io.bar_formats import Hints
@@ -251,3 +251,17 @@ def test_import_paths_walks_folders(tmp_path: Path, lake: Lake) -> None:
     assert orjson.loads(report.as_json())["totals"]["rows"] == 10
     with pytest.raises(InputError, match="no such file"):
         bar_files([tmp_path / "absent"])
+
+
+def test_import_paths_disk_refuses_and_nothing_is_half_staged(tmp_path: Path, lake: Lake) -> None:
+    rows = [f"{r},2024-01-05T00:00:00Z" for r in own_rows()] + [own_rows()[0] + ",2024-01-06T00:00:00Z"]
+    path = write(tmp_path, "own.csv", OWN_HEADER + ",recorded_at", *rows)
+    first = run(lake, path)
+    assert len(first.landing) == 2
+    for name in first.landing:
+        (lake.root / "landing" / "bars" / name).unlink()
+    blocked = lake.root / "landing" / "bars" / first.landing[1]
+    blocked.mkdir()
+    with pytest.raises(StorageError, match="could not be written"):
+        run(lake, path)
+    assert [p for p in landing_files(lake.root) if p.is_file()] == []
