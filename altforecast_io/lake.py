@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -343,7 +343,7 @@ def write_parquet_atomically(path: Path, frame: pl.DataFrame, metadata: dict[str
         frame.write_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS, statistics=True, metadata=metadata)
         _sync_and_rename(temporary, path)
     except (OSError, pl.exceptions.ComputeError) as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise StorageError(f"cannot write {path.name}: {error}; the file that stood before is intact") from error
 
 
@@ -354,8 +354,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         _sync_and_rename(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise StorageError(f"cannot write {path.name}: {error}; the file that stood before is intact") from error
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_and_rename(temporary: Path, path: Path) -> None:

@@ -97,8 +97,8 @@ def _report(
         f"| `altforecast import` of the same files again, with its build | {seconds[2]:.1f} |", "",
         f"Rows in: {totals['rows']:,}. Accepted: {totals['accepted']:,}. Dropped as doubles: {totals['dropped_duplicates']:,}. "
         f"Quarantined: {sum(totals['quarantined'].values()):,}. Month files in the lake: {files:,}.", "",
-        f"The second import changed nothing: {again['before']} before, {again['after']} after."
-        if again["before"] == again["after"] else f"THE SECOND IMPORT CHANGED THE LAKE: {again['before']} before, {again['after']} after.", "",
+        f"The second import {'changed nothing' if again['before'] == again['after'] else 'CHANGED THE LAKE'}: "
+        f"{again['before']} before, {again['after']} after.", "",
         "## Quarantined, by reason", "", *_table(reasons["quarantined"]),
         "## Repaired or marked, by reason", "", *_table(reasons["repaired"]),
         "## Tables", "", *_table(tables), "## Holes", "", *_table(gaps),
