@@ -194,11 +194,24 @@ class InboxWriter:
     def stop(self, deadline_s: float = 5.0) -> bool:
         """Take no more, commit what waits, end the thread; False when the deadline passed first. Blocks."""
         was_open, self._is_open = self._is_open, False
-        if was_open:
-            self._queue.put(None, timeout=deadline_s)
+        try:
+            if was_open:
+                self._queue.put(None, timeout=deadline_s)
+        except queue.Full:
+            return False
         if self._thread.ident is not None:
             self._thread.join(deadline_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._refuse_rest()
+        return True
+
+    def _refuse_rest(self) -> None:
+        """Answer those who came between the last look at the queue and its end; nobody waits for ever."""
+        while not self._queue.empty():
+            late = self._queue.get_nowait()
+            if late is not None:
+                _answer([late], [BusyError("the inbox is not open")])
 
     @property
     def depth(self) -> int:

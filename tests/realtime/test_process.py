@@ -118,6 +118,18 @@ async def test_sigterm_during_64_senders_stops_clean(realtime: Realtime) -> None
     assert not Path(f"{realtime.home}/store/altforecast.sqlite-wal").exists(), "the last connection closed the store"
 
 
+def test_sigterm_does_not_wait_for_an_unfinished_request(realtime: Realtime) -> None:
+    process = realtime.start()
+    with socket.create_connection(("127.0.0.1", realtime.port)) as half:
+        half.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 15
+    assert realtime.rows() == []
+
+
 def test_bad_bodies_store_nothing_and_say_why(realtime: Realtime) -> None:
     realtime.start()
     ahead = json.loads(alert_body())["t"] + 10 * 900_000
