@@ -340,7 +340,7 @@ def write_parquet_atomically(path: Path, frame: pl.DataFrame, metadata: dict[str
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.write_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS, statistics=True, metadata=metadata)
+        frame.write_parquet(temporary, compression="lz4", row_group_size=ROW_GROUP_ROWS, statistics=True, metadata=metadata)
         _sync_and_rename(temporary, path)
     except (OSError, pl.exceptions.ComputeError) as error:
         _discard(temporary)
