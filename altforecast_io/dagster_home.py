@@ -29,7 +29,7 @@ def write_dagster_home(settings: Settings) -> Path:
 
 def dagster_yaml(settings: Settings) -> str:
     """Text of dagster.yaml for these settings. Secrets in URLs are written out: the folder belongs to the operator alone."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]  # comes with Dagster; only its processes need this file
 
     config = yaml.safe_load(TEMPLATE.read_text())
     for storage in STORAGES:
@@ -39,7 +39,7 @@ def dagster_yaml(settings: Settings) -> str:
         config = {k: v for k, v in config.items() if k not in STORAGES}
         config["storage"] = {"postgres": {"postgres_url": settings.dagster_postgres_url}}
     config["run_launcher"] = run_launcher(settings)
-    return HEADER + yaml.safe_dump(config, sort_keys=False)
+    return HEADER + str(yaml.safe_dump(config, sort_keys=False))
 
 
 def _check_postgres(settings: Settings) -> None:

@@ -4,7 +4,7 @@ What belongs here: on-balance volume and live levels at the start of a window. W
 the inputs (`build`).
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
@@ -34,7 +34,7 @@ def last_obv(lake: Lake, timeframe: Timeframe, start: datetime, wanted: frozense
         )
         last = known.sort("ts").unique(SERIES, keep="last")
         if last.height:
-            closes = lake.read("bars", timeframe, last["ts"].min(), last["ts"].max() + timedelta(milliseconds=1), left, [*SERIES, "ts", "close"])  # type: ignore[operator,arg-type]
+            closes = lake.read("bars", timeframe, file.start, file.end, left, [*SERIES, "ts", "close"])
             found.append(last.join(closes, on=[*SERIES, "ts"], how="inner"))
             left -= series_of(last)
     return pl.concat(found).sort(SERIES) if found else INDICATORS.empty().select(*SERIES, "ts", "obv", pl.lit(0.0).alias("close"))
@@ -51,4 +51,3 @@ def live_levels(lake: Lake, timeframe: Timeframe, start: datetime, wanted: froze
         found.append(rows)
         left -= series_of(rows)
     return pl.concat(found).sort(LEVELS.sort) if found else None
-

@@ -63,7 +63,9 @@ def broken(files: Sequence[PartFile], check: Check, house: House) -> tuple[list[
 def unique_keys(name: str) -> Check:
     """No key twice in a file (a key's month is part of it)."""
     key = table(name).key
-    return Check("keys_are_unique", f"no two rows share {', '.join(key)}", lambda rows, _: rows.filter(pl.struct(key).is_duplicated()), key, True)
+    return Check(
+        "keys_are_unique", f"no two rows share {', '.join(key)}", lambda rows, _: rows.filter(pl.struct(key).is_duplicated()), key, True
+    )
 
 
 def no_future(name: str) -> Check:

@@ -101,7 +101,11 @@ def plan_backfill(house: House, start: datetime | None, end: datetime | None) ->
         windows.append(Window(first, last))
     if not windows:
         return Plan()
-    timeframes = {*house.lake.timeframes("bars"), *(t.timeframe for t in touched), *(p.timeframe for p in (waiting.derived if waiting else ()))}
+    timeframes = {
+        *house.lake.timeframes("bars"),
+        *(t.timeframe for t in touched),
+        *(p.timeframe for p in (waiting.derived if waiting else ())),
+    }
     whole = clip(Window(min(w.start for w in windows), max(w.end for w in windows)), house.clock())
     return plan_range(whole, sorted(timeframes, key=lambda t: t.ms), up_to if waiting else 0, [f.name for f in files])
 
@@ -116,7 +120,12 @@ def run_assets(house: House, assets: Sequence[str], plan: Plan, trigger: str, pr
         if progress:
             instance.add_event_listener(run_id, lambda entry, _cursor=None: _tell(entry, progress))
         result = job(house).execute_in_process(
-            run_config=QUIET, instance=instance, tags=tags, run_id=run_id, raise_on_error=False, asset_selection=[dg.AssetKey(a) for a in assets]
+            run_config=QUIET,
+            instance=instance,
+            tags=tags,
+            run_id=run_id,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(a) for a in assets],
         )
     if not result.success:
         raise RunFailedError(_first_failure(result))

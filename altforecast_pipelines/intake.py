@@ -95,7 +95,7 @@ def month_runs(new: pl.DataFrame, rows: int = MERGE_ROWS) -> Iterator[tuple[Wind
         if window is not None and not follows:
             yield window, pl.concat(batch)
             batch, window = [], None
-        window = Window(window.start if window else month, next_month(month))  # type: ignore[arg-type]
+        window = Window(window.start if window else month, next_month(month))
         batch.append(frame)
     if window is not None:
         yield window, pl.concat(batch)
@@ -160,7 +160,8 @@ def touched_by_landing(files: Sequence[Path]) -> list[Touched]:
         return []
     rows = pl.scan_parquet(list(files), hive_partitioning=False)
     keys = ["timeframe", "exchange", "symbol"]
-    months = rows.group_by(*keys, pl.col("ts").dt.truncate("1mo").alias("month")).agg(pl.col("ts").min().alias("a"), pl.col("ts").max().alias("b"))
+    months = rows.group_by(*keys, pl.col("ts").dt.truncate("1mo").alias("month")).agg(
+        pl.col("ts").min().alias("a"), pl.col("ts").max().alias("b")
+    )
     found = months.sort(*keys, "month").collect()
     return [Touched(Timeframe(tf), Series(exchange, symbol), a, b) for tf, exchange, symbol, _, a, b in found.iter_rows()]
-

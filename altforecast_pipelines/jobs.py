@@ -18,7 +18,10 @@ on_bars = dg.define_asset_job(
     description="Everything that follows from bars, in one process: started by arrivals, imports and backfills.",
 )
 on_context = dg.define_asset_job(
-    "on_context", selection=dg.AssetSelection.assets("market_context"), executor_def=dg.in_process_executor, description="Hourly outside figures."
+    "on_context",
+    selection=dg.AssetSelection.assets("market_context"),
+    executor_def=dg.in_process_executor,
+    description="Hourly outside figures.",
 )
 
 

@@ -35,4 +35,3 @@ def range_tags(window: Window) -> dict[str, str]:
 def clip(window: Window, now: datetime) -> Window:
     """The months of a window that are partitions: none before FIRST_MONTH, none after the current month."""
     return Window(max(month_start(window.start), FIRST_MONTH), min(window.end, next_month(now)))
-

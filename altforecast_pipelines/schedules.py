@@ -5,10 +5,10 @@ What belongs here: when. What does not: what (`jobs`).
 
 import dagster as dg
 
-from altforecast_pipelines import jobs
-from altforecast_pipelines.partitions import range_tags
 from altforecast.types import Window
 from altforecast_io.lake import month_start, next_month
+from altforecast_pipelines import jobs
+from altforecast_pipelines.partitions import range_tags
 
 RUNNING = dg.DefaultScheduleStatus.RUNNING
 
@@ -20,10 +20,18 @@ exchange_bars_schedule = dg.ScheduleDefinition(
     description="Every quarter of an hour, a minute after the close.",
 )
 gaps_schedule = dg.ScheduleDefinition(
-    name="gaps_schedule", job=jobs.refill_bar_gaps, cron_schedule="23 * * * *", default_status=RUNNING, description="Hourly refill of holes."
+    name="gaps_schedule",
+    job=jobs.refill_bar_gaps,
+    cron_schedule="23 * * * *",
+    default_status=RUNNING,
+    description="Hourly refill of holes.",
 )
 tidy_schedule = dg.ScheduleDefinition(
-    name="tidy_schedule", job=jobs.tidy_up, cron_schedule="41 3 * * *", default_status=RUNNING, description="Nightly retention and compaction."
+    name="tidy_schedule",
+    job=jobs.tidy_up,
+    cron_schedule="41 3 * * *",
+    default_status=RUNNING,
+    description="Nightly retention and compaction.",
 )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from altforecast_io.landing import landing_files
 from altforecast_io.lake import month_start
+from altforecast_io.landing import landing_files
 from altforecast_io.store import inbox
 from altforecast_pipelines import jobs
 from altforecast_pipelines.instance import EXPRESS, LANE_TAG

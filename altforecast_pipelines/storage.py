@@ -67,7 +67,7 @@ class BatchedSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         """Whether the table exists; the schema does not change while a process runs."""
         return table_name in self._tables
 
-    def _has_asset_key_col_on_connection(self, conn: sa.Connection, column_name: str) -> bool:
+    def _has_asset_key_col_on_connection(self, conn: sa.Connection, column_name: str) -> bool:  # noqa: ARG002 - Dagster's signature
         return column_name in self._asset_key_columns
 
     @cached_property
@@ -93,7 +93,7 @@ class BatchedSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     def dispose(self) -> None:
         """Close the watcher and the connections."""
-        super().dispose()
+        super().dispose()  # type: ignore[no-untyped-call]
         self._engine.dispose()
 
 

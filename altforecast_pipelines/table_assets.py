@@ -39,11 +39,13 @@ def plan_of(context: dg.AssetExecutionContext, house: House) -> Plan:
     return plan_range(Window(start, next_month(last)), house.lake.timeframes("bars"))
 
 
-def table_asset(step: Step | MarketStep, *, group: str, checks: Sequence[Check] = (), doc: str = "", fresh: bool = True) -> dg.AssetsDefinition:
+def table_asset(
+    step: Step | MarketStep, *, group: str, checks: Sequence[Check] = (), doc: str = "", fresh: bool = True
+) -> dg.AssetsDefinition:
     """The asset that rebuilds one table by its step; asset key = table name = folder of the lake."""
     checked = tuple(checks)
 
-    @dg.asset(
+    @dg.asset(  # type: ignore[untyped-decorator]
         name=step.table,
         deps=list(step.reads),
         check_specs=check_specs(step.table, checked),
@@ -54,7 +56,8 @@ def table_asset(step: Step | MarketStep, *, group: str, checks: Sequence[Check] 
         built = build(step, house, plan, context.run_id)
         yield dg.MaterializeResult(metadata=account(built), check_results=list(results(house, step.table, built, checked)))
 
-    return asset
+    made: dg.AssetsDefinition = asset
+    return made
 
 
 def shared_options(name: str, group: str, doc: str = "", fresh: bool = True) -> dict[str, Any]:
@@ -134,7 +137,8 @@ def _plot_lines(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
     yield f'<svg xmlns="http://www.w3.org/2000/svg" width="{PLOT_WIDTH_PX}" height="{PLOT_HEIGHT_PX}" role="img">'
     for i, (month, n) in enumerate(counts):
         height = n / top * (PLOT_HEIGHT_PX - 20)
-        yield f'<rect x="{i * step:.1f}" y="{PLOT_HEIGHT_PX - 15 - height:.1f}" width="{max(step - 1, 1):.1f}" height="{height:.1f}" fill="#4a7"/>'
+        x, y, width = i * step, PLOT_HEIGHT_PX - 15 - height, max(step - 1, 1)
+        yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="#4a7"/>'
         if i in (0, len(counts) - 1):
             yield f'<text x="{min(i * step, PLOT_WIDTH_PX - 45):.0f}" y="{PLOT_HEIGHT_PX - 3}" font-size="10">{escape(month)}</text>'
     yield "</svg>"

@@ -20,13 +20,13 @@ from altforecast_pipelines.launcher import holding
 
 QUEUE = "dagster"
 settings = Settings.load()
-app: Celery = make_app(celery_config(settings))
+app: Celery = make_app(celery_config(settings))  # type: ignore[no-untyped-call]
 execute_job = create_execute_job_task(app)
 resume_job = create_resume_job_task(app)
 _held: dict[str, ExitStack] = {}
 
 
-@signals.task_prerun.connect
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
 def hold(task_id: str, kwargs: dict[str, Any], **_: Any) -> None:
     """Take the lock of the run that begins."""
     packed = next((v for v in kwargs.values() if isinstance(v, dict) and "run_id" in v), None)
@@ -35,7 +35,7 @@ def hold(task_id: str, kwargs: dict[str, Any], **_: Any) -> None:
         stack.enter_context(holding(settings.dagster_home, packed["run_id"]))
 
 
-@signals.task_postrun.connect
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
 def let_go(task_id: str, **_: Any) -> None:
     """Give it up."""
     if stack := _held.pop(task_id, None):
@@ -56,7 +56,18 @@ def main() -> None:
     database_transport.Transport.polling_interval = POLLING_S
     warm_up()
     app.worker_main(
-        ["worker", "--pool", "solo", "--queues", QUEUE, "--loglevel", "warning", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        [
+            "worker",
+            "--pool",
+            "solo",
+            "--queues",
+            QUEUE,
+            "--loglevel",
+            "warning",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
     )
 
 

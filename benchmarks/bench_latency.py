@@ -98,7 +98,13 @@ def processes(home: Path, settings: Settings, worker: bool, environment: dict[st
     port = free_port()
     workspace = home / "workspace.yaml"
     workspace.write_text(f"load_from:\n  - grpc_server: {{host: 127.0.0.1, port: {port}, location_name: altforecast}}\n")
-    env = {**os.environ, **environment, "DAGSTER_HOME": str(settings.dagster_home), "ALTFORECAST_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    env = {
+        **os.environ,
+        **environment,
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "ALTFORECAST_HOME": str(home),
+        "PYTHONPATH": str(REPOSITORY),
+    }
     python = sys.executable
     commands = [
         [python, "-m", "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(port), "-m", "altforecast_pipelines.definitions"],
@@ -170,7 +176,9 @@ def main() -> None:
             taken = measure(settings, given.events, given.pause)
     result = {
         "benchmark": "latency", "launcher": broker.split(":")[0] or "default", "events": len(taken),
-        "median_s": round(statistics.median(taken), 3), "p95_s": round(sorted(taken)[int(0.95 * (len(taken) - 1))], 3), "max_s": round(max(taken), 3),
+        "median_s": round(statistics.median(taken), 3),
+        "p95_s": round(sorted(taken)[int(0.95 * (len(taken) - 1))], 3),
+        "max_s": round(max(taken), 3),
     }  # fmt: skip
     print(json.dumps(result))
 

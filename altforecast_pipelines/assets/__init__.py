@@ -5,7 +5,19 @@ What belongs here: which modules hold assets. What does not: anything else.
 
 from types import ModuleType
 
-from altforecast_pipelines.assets import bar_gaps, bars, divergences, evidence, indicators, levels, market_context, outcomes, pivots, regime, reports
+from altforecast_pipelines.assets import (
+    bar_gaps,
+    bars,
+    divergences,
+    evidence,
+    indicators,
+    levels,
+    market_context,
+    outcomes,
+    pivots,
+    regime,
+    reports,
+)
 
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "bars": (bars, bar_gaps),

@@ -55,4 +55,6 @@ def compute(house: House, scope: Scope) -> pl.DataFrame:
 
 
 STEP = MarketStep("bar_gaps", {"bars": (tuple(Timeframe), timedelta(days=WITNESS_DAYS))}, due, compute)
-bar_gaps = table_asset(STEP, group="bars", checks=(unique_keys("bar_gaps"),), doc="`unknown` and `feed_down` holes are refilled by schedule.", fresh=False)
+bar_gaps = table_asset(
+    STEP, group="bars", checks=(unique_keys("bar_gaps"),), doc="`unknown` and `feed_down` holes are refilled by schedule.", fresh=False
+)

@@ -21,7 +21,7 @@ DOC = (
 )
 
 
-@dg.asset(check_specs=check_specs("bars", CHECKS), **shared_options("bars", "bars", DOC))
+@dg.asset(check_specs=check_specs("bars", CHECKS), **shared_options("bars", "bars", DOC))  # type: ignore[untyped-decorator]
 def bars(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
     plan = plan_of(context, house)
     built = take_in(house, plan, house.provenance("bars", context.run_id))

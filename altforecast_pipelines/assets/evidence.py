@@ -69,8 +69,15 @@ def bounces(house: House, timeframe: Timeframe, window: Window) -> pl.DataFrame:
     from altforecast.level_evidence import level_bounces
 
     lake, end = house.lake, window.end
-    sizes = lake.read("bars", timeframe, end=end, columns=["symbol", "exchange"]).group_by("exchange", "symbol").len().sort("exchange", "symbol")
-    frames, group, held = [], [], 0
+    sizes = (
+        lake.read("bars", timeframe, end=end, columns=["symbol", "exchange"])
+        .group_by("exchange", "symbol")
+        .len()
+        .sort("exchange", "symbol")
+    )
+    frames: list[pl.DataFrame] = []
+    group: list[Series] = []
+    held = 0
     for exchange, symbol, n in [*sizes.iter_rows(), (None, None, CHUNK_ROWS)]:
         if group and held + n > CHUNK_ROWS:
             inputs = [lake.read(name, timeframe, None, end, group) for name in ("levels", "bars", "indicators")]

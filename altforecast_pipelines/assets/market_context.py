@@ -3,8 +3,8 @@
 What belongs here: the asset and the merge with earlier readings. What does not: asking suppliers (`altforecast_io.market_context`).
 """
 
-from time import perf_counter
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 import dagster as dg
@@ -22,7 +22,7 @@ CHECKS = (unique_keys("market_context"), no_future("market_context"))
 DOC = "A supplier that fails leaves no row: a missing figure is missing, never 0. Readings cannot be fetched for the past."
 
 
-@dg.asset(check_specs=check_specs("market_context", CHECKS), pool="context", **shared_options("market_context", "market", DOC))
+@dg.asset(check_specs=check_specs("market_context", CHECKS), pool="context", **shared_options("market_context", "market", DOC))  # type: ignore[untyped-decorator]
 def market_context(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
     from altforecast_io.market_context import fetch_market_context
 

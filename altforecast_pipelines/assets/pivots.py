@@ -21,4 +21,6 @@ def compute(frames: Frames, timeframe: Timeframe, window: Window, carry: pl.Data
 
 WARMUP_BARS = DIVERGENCES.warmup_bars
 STEP = Step("pivots", {"bars": WARMUP_BARS, "indicators": WARMUP_BARS}, compute)
-pivots = table_asset(STEP, group="signals", checks=(unique_keys("pivots"), no_future("pivots")), doc="A pivot is known five bars after its extreme.")
+pivots = table_asset(
+    STEP, group="signals", checks=(unique_keys("pivots"), no_future("pivots")), doc="A pivot is known five bars after its extreme."
+)

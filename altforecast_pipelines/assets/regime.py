@@ -32,5 +32,8 @@ def compute(house: House, scope: Scope) -> pl.DataFrame:
 
 STEP = MarketStep("regime", {"bars": (TIMEFRAMES, WARMUP)}, lambda house, plan: due_for(house, plan, TIMEFRAMES), compute)
 regime = table_asset(
-    STEP, group="market", checks=(unique_keys("regime"), no_future("regime")), doc="Missing or stale inputs make a row degraded, not silent."
+    STEP,
+    group="market",
+    checks=(unique_keys("regime"), no_future("regime")),
+    doc="Missing or stale inputs make a row degraded, not silent.",
 )

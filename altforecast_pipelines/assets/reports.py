@@ -30,7 +30,10 @@ def compute(house: House, scope: Scope) -> pl.DataFrame:
 
 
 STEP = MarketStep(
-    "market_report", {"bars": (TIMEFRAMES, WARMUP), "regime": ((), timedelta(0))}, lambda house, plan: due_for(house, plan, TIMEFRAMES), compute
+    "market_report",
+    {"bars": (TIMEFRAMES, WARMUP), "regime": ((), timedelta(0))},
+    lambda house, plan: due_for(house, plan, TIMEFRAMES),
+    compute,
 )
 market_report = table_asset(
     STEP, group="market", checks=(unique_keys("market_report"), no_future("market_report")), doc="An unknown arrow is printed as `?`."
