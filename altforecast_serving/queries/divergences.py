@@ -61,16 +61,17 @@ def _why_empty(reader: LakeReader, question: DivergencesQuestion) -> list[str]:
 def _events(reader: LakeReader, question: DivergencesQuestion) -> pl.DataFrame:
     """Newest row of each event that matches, one more than the page holds.
 
-    Months are read from the newest back, so an event's last row is always met before its first.
+    Months are read from the newest back, so an event's last row is always met first; of events met, only ids are kept.
     """
-    frames: list[pl.DataFrame] = []
-    found = DIVERGENCES.empty()
+    found, met = [DIVERGENCES.empty()], [DIVERGENCES.empty().select("id")]
     for paths in reader.walk("divergences", question.timeframes, question.start, question.end, newest_first=True):
-        frames.append(scan(paths, _filter(question)))
-        found = _matching(_last_rows(pl.concat(frames)), question)
-        if found.height > question.limit:
+        newer = pl.concat(met)
+        events = _last_rows(scan(paths, _filter(question)).join(newer, on="id", how="anti"))
+        met.append(events.select("id"))
+        found.append(_matching(events, question))
+        if sum(frame.height for frame in found) > question.limit:
             break
-    return found.head(question.limit + 1)
+    return pl.concat(found).sort(SORT, descending=True).head(question.limit + 1)
 
 
 def _filter(question: DivergencesQuestion) -> pl.Expr:
@@ -98,7 +99,7 @@ def _matching(events: pl.DataFrame, question: DivergencesQuestion) -> pl.DataFra
         wanted &= pl.col("ts") >= question.start
     if question.after is not None:
         wanted &= beyond(SORT, question.after, newest_first=True)
-    return events.filter(wanted).sort(SORT, descending=True)
+    return events.filter(wanted)
 
 
 def _rows(page: pl.DataFrame, evidence: Evidence) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from altforecast.errors import UnknownNameError
 from altforecast.tables import TABLES
@@ -28,10 +28,13 @@ from altforecast_serving.queries.lake import LakeReader
 MAX_DEPTH = 5
 MAX_RECORDS = 200
 """Records in one answer; what lies beyond is named but not opened (`is_cut`)."""
+MAX_NAMED = 50
+"""Deliveries named in the record of a range of them."""
 MAX_INBOX_ID = 2**62
 _PART = re.compile(r"^([a-z_]{1,40})(?:@([0-9a-z]{2,3}))?@(\d{4}-\d{2})$")
+_RANGE = re.compile(r"^inbox[ :](\d{1,18})\.\.(\d{1,18})$")
 _VERSION = re.compile(r"^[0-9a-f]{16}$")
-SPELLINGS = ("a data version (16 hex digits)", "a part name (bars@1h@2024-01)", "inbox:<id>")
+SPELLINGS = ("a data version (16 hex digits)", "a part name (bars@1h@2024-01)", "inbox:<id>", "inbox:<first>..<last>")
 
 
 def find_lineage(reader: LakeReader, store: Store, name: str, depth: int) -> Answer:
@@ -47,6 +50,8 @@ def find_lineage(reader: LakeReader, store: Store, name: str, depth: int) -> Ans
 def _open(reader: LakeReader, store: Store, name: str, version: str, depth: int, budget: list[int]) -> dict[str, Any] | None:
     """A record as plain data; None where nothing has this name."""
     budget[0] -= 1
+    if (span := _RANGE.match(name)) is not None:
+        return _inbox_span(store, name, int(span[1]), int(span[2]))
     if name.startswith("inbox:"):
         return _inbox_record(store, name)
     found = _by_version(reader.lake, name) if _VERSION.match(name) else _by_part(reader, name, version)
@@ -133,3 +138,17 @@ def _inbox_record(store: Store, name: str) -> dict[str, Any] | None:
         return None
     values = {str(column): value for column, value in row._asdict().items()}
     return {**values, "id": name, "kind": "inbox", "source": row.kind, "inputs": []}
+
+
+def _inbox_span(store: Store, name: str, first: int, last: int) -> dict[str, Any] | None:
+    """A range of deliveries: how many, from when to when, and the names of the first of them."""
+    c = inbox.c
+    inside = c.id.between(first, last)
+    with store.read() as connection:
+        counted = select(func.count(), func.min(c.received_at), func.max(c.received_at)).where(inside)
+        n_rows, since, until = connection.execute(counted).one()
+        ids = connection.execute(select(c.id).where(inside).order_by(c.id).limit(MAX_NAMED)).scalars().all()
+    if not n_rows:
+        return None
+    named = [{"kind": "inbox", "name": f"inbox:{i}", "data_version": "", "record": None, "is_cut": True} for i in ids]
+    return {"id": name, "kind": "inbox", "n_rows": n_rows, "received_from": since, "received_to": until, "inputs": named}

@@ -136,6 +136,16 @@ def test_read_lineage_of_a_delivery_hides_its_raw_body(client: TestClient) -> No
     assert SECRET not in response.text
 
 
+def test_read_lineage_of_a_range_of_deliveries_names_them(client: TestClient) -> None:
+    for hours in range(3):
+        client.post("/webhook", content=orjson.dumps(alert(START + timedelta(hours=hours))))
+    data = client.get("/api/lineage/inbox:1..2").json()["data"]
+    assert data["n_rows"] == 2
+    assert [i["name"] for i in data["inputs"]] == ["inbox:1", "inbox:2"]
+    assert client.get("/api/lineage/inbox%201..3").json()["data"]["n_rows"] == 3
+    assert client.get("/api/lineage/inbox:7..9").status_code == 404
+
+
 @pytest.mark.parametrize(
     "name", ["0" * 16, "bars@1h@1999-01", "bars@1h", "inbox:99", "inbox:x", "inbox:" + "9" * 60, "no@1h@2025-07", "%F0%9F%92%A9"]
 )
