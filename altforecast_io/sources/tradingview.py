@@ -153,7 +153,7 @@ def _decode(body: bytes) -> str:
 
 def _read_json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text, parse_float=Decimal, parse_constant=_Undefined, object_pairs_hook=_once)
+        found = _DECODER.decode(text)
     except RecursionError:
         raise InputError("body", f"{len(text)} characters", "nested too deeply") from None
     except InputError:
@@ -181,6 +181,11 @@ class _Undefined(str):
     """NaN or Infinity as a bare word, which is not JSON."""
 
 
+# Made once: `json.loads` and `json.dumps` with options build a new coder on every call.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_Undefined, object_pairs_hook=_once)
+_ENCODER = json.JSONEncoder(default=str)
+
+
 def _read_text(text: str) -> dict[str, Any]:
     pairs = [(key, value.strip('"')) for key, value in _PAIR.findall(text)]
     if not pairs:
@@ -201,7 +206,7 @@ def _alert(fields: dict[str, Any], secret: str, now: datetime, tv_btc_symbol: st
 
 def _dump(fields: dict[str, Any], secret: str) -> str:
     # Escaped to ASCII: lone surrogates and NUL are legal in JSON, but not in a database text.
-    return json.dumps(fields, default=str).replace(secret, _HIDDEN)
+    return _ENCODER.encode(fields).replace(secret, _HIDDEN)
 
 
 def _take(fields: dict[str, Any], name: str) -> tuple[str, Any]:
