@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from altforecast_io.backfill import Backfill
     from altforecast_pipelines.ingest import Summary
 
-NOTHING = "The lake has no bars and nothing waits. Fill it: altforecast import PATH..., or altforecast backfill --exchange binance --from 2024-01-01"
+NOTHING = (
+    "The lake has no bars and nothing waits. Fill it: altforecast import PATH..., "
+    "or altforecast backfill --exchange binance --from 2024-01-01"
+)
 SHOWN_FAILURES = 10
 
 

@@ -67,7 +67,7 @@ def plan_touched(house: House, touched: Sequence[Touched], inbox_to: int = 0, la
     return plan_arrivals(touched, newest, inbox_to, landing)
 
 
-def wait_for_inbox(house: House, cursor: int, is_busy: Callable[[], bool], wait_s: float = WAIT_S) -> int:
+def wait_for_inbox(house: House, cursor: int, is_busy: Callable[[], bool], wait_s: float) -> int:
     """Wait until the inbox holds a row behind the cursor and no run is in the way; returns the newest id (the cursor if none came)."""
     began = time.monotonic()
     while True:
@@ -91,7 +91,7 @@ def is_in_progress(instance: dg.DagsterInstance, job: str = "on_bars") -> bool:
 def inbox_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[House]) -> dg.SensorResult | dg.SkipReason:
     """Cursor: id of the newest inbox row that a run was asked for."""
     cursor = int(context.cursor or 0)
-    up_to = wait_for_inbox(house, cursor, lambda: is_in_progress(context.instance))
+    up_to = wait_for_inbox(house, cursor, lambda: is_in_progress(context.instance), WAIT_S)
     plan = plan_inbox(house, up_to) if up_to > cursor else None
     if plan is None:
         return dg.SensorResult(skip_reason="nothing arrived", cursor=str(up_to))
