@@ -62,7 +62,9 @@ def alert(series: Series, timeframe: Timeframe, ts: datetime, price: str = "100"
     """An alert with a plain bar."""
     value = Decimal(price)
     metric = series_metric(series) or Metric.BTC
-    return Alert(metric, series, timeframe, ts, value, value + 1, value - 1, value, Decimal(5), received_at or ts + timeframe.duration, "{}")
+    return Alert(
+        metric, series, timeframe, ts, value, value + 1, value - 1, value, Decimal(5), received_at or ts + timeframe.duration, "{}"
+    )
 
 
 @pytest.fixture
@@ -116,5 +118,7 @@ def run_requests(house: House, requests: Sequence[dg.RunRequest] | None) -> list
     results = []
     with open_instance(house.settings) as instance:
         for request in requests or ():
-            results.append(job(house).execute_in_process(run_config=QUIET, instance=instance, tags=dict(request.tags), raise_on_error=False))
+            results.append(
+                job(house).execute_in_process(run_config=QUIET, instance=instance, tags=dict(request.tags), raise_on_error=False)
+            )
     return results

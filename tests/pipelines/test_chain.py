@@ -103,4 +103,3 @@ def test_late_bar_rebuilds_exactly_what_it_touches(make_house: Callable[[str], H
     row = house.lake.read("bars", "1h", late, late + HOUR, [BTC])
     assert row["close"].item() == 123.5
     assert house.lake.read("bar_revisions", "1h")["superseded_by"].to_list() == ["tradingview"]
-

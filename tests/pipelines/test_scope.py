@@ -36,7 +36,9 @@ def test_plan_arrivals_series_with_one_start_share_a_part() -> None:
 
 
 def test_plan_arrivals_late_series_does_not_widen_the_others() -> None:
-    plan = plan_arrivals([Touched(H1, A, day(2024, 2, 3), day(2024, 2, 3)), Touched(H1, B, day(2024, 5, 1), day(2024, 5, 1))], day(2024, 5, 1))
+    plan = plan_arrivals(
+        [Touched(H1, A, day(2024, 2, 3), day(2024, 2, 3)), Touched(H1, B, day(2024, 5, 1), day(2024, 5, 1))], day(2024, 5, 1)
+    )
     assert {p.series: p.window.start for p in plan.derived} == {frozenset({A}): day(2024, 2), frozenset({B}): day(2024, 5)}
 
 
