@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from altforecast_io.dagster_home import write_dagster_home
 from rich.console import Console
 
 from altforecast.errors import StorageError
 from altforecast.types import Timeframe
 from altforecast_cli.processes import REPOSITORY, child_environment, chosen, supervise
 from altforecast_io.clock import utc_now
+from altforecast_io.dagster_home import write_dagster_home
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
 
@@ -60,6 +60,7 @@ def demo_variables(addresses: dict[str, Any]) -> dict[str, str]:
         "CONTEXT_BTC_DOMINANCE_URL": addresses["coingecko"] + "/api/v3/global",
         "CONTEXT_FEAR_GREED_URL": addresses["alternative_me"] + "/fng/?limit=1",
         "SECRET_WEBHOOK_TOKEN": DEMO_SECRET,
+        "EXCHANGE": "binance",
     }
 
 
@@ -102,12 +103,12 @@ def demo(
     settings = Settings.load(environment="sandbox", port=port, dagster_port=dagster_port)
     settings.make_folders()
     write_dagster_home(settings)
-    environment = child_environment(settings)
+    environment = {"LOG_LEVEL": "WARNING", **child_environment(settings)}
     with sandbox_servers(seed, environment) as addresses:
         environment.update(demo_variables(addresses))
         newest = fill(seed, settings, environment, console)
         console.print(f"ready after {time.monotonic() - began:.0f} s: http://127.0.0.1:{port} (Dagster: http://127.0.0.1:{dagster_port})")
-        commands = chosen(only, environment)
+        commands = chosen(only)
         commands["alerts"] = _alert_command(seed, port, newest)
         raise typer.Exit(supervise(commands, environment, seconds))
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from altforecast_io.dagster_home import write_dagster_home
+from honcho import manager as honcho_manager
 from honcho.environ import parse_procfile
-from honcho.manager import Manager
 
 from altforecast.errors import InputError
+from altforecast_io.dagster_home import write_dagster_home
 from altforecast_io.settings import Settings
 
+STOP_SEC = 20
+"""Time that processes have to end on their own before they are killed."""
 REPOSITORY = Path(__file__).resolve().parent.parent
-OPTIONAL = {"worker": "CELERY_BROKER_URL"}
-"""Processes that start only when their variable is set."""
 
 
 def procfile() -> dict[str, str]:
@@ -50,19 +50,20 @@ def child_environment(settings: Settings, extra: Mapping[str, str] | None = None
     return environment
 
 
-def chosen(only: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Processes to start: all that apply, or those named (comma separated); raises InputError for an unknown name."""
+def chosen(only: str) -> dict[str, str]:
+    """Processes to start: all, or those named (comma separated); raises InputError for an unknown name."""
     known = procfile()
     wanted = [n.strip() for n in only.split(",") if n.strip()]
     for name in wanted:
         if name not in known:
             raise InputError("only", name, "no such process", known)
-    return {n: c for n, c in known.items() if (n in wanted if wanted else environment.get(OPTIONAL.get(n, "PATH")))}
+    return {n: c for n, c in known.items() if not wanted or n in wanted}
 
 
 def supervise(commands: Mapping[str, str], environment: dict[str, str], seconds: float | None = None) -> int:
     """Run the commands until one ends, a signal comes or the time is over; stops all; 0 unless a process failed on its own."""
-    manager = Manager()
+    honcho_manager.KILL_WAIT = STOP_SEC
+    manager = honcho_manager.Manager()
     for name, command in commands.items():
         manager.add_process(name, f"exec {command}", env=environment, cwd=str(REPOSITORY))
     if seconds is not None:
@@ -75,9 +76,9 @@ def supervise(commands: Mapping[str, str], environment: dict[str, str], seconds:
 
 
 def up(only: Annotated[str, typer.Option(help="start only these processes, comma separated")] = "") -> None:
-    """Start realtime, the Dagster code server, daemon and UI (and a worker where a broker is set)."""
+    """Start realtime, the Dagster code server, daemon and UI, and a run worker."""
     settings = Settings.load()
     settings.make_folders()
     write_dagster_home(settings)
     environment = child_environment(settings)
-    raise typer.Exit(supervise(chosen(only, environment), environment))
+    raise typer.Exit(supervise(chosen(only), environment))

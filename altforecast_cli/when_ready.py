@@ -1,39 +1,37 @@
-"""Run a Python module once the API answers: `python -m altforecast_cli.when_ready PORT -m MODULE WORDS...`.
+"""Run a Python module once something listens: `python -m altforecast_cli.when_ready PORT -m MODULE WORDS...`.
 
-What belongs here: waiting, bounded. What does not: knowing what is run.
+What belongs here: waiting, bounded. What does not: knowing what is run, or whether the listener is healthy.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 
 WAIT_SEC = 120.0
 PAUSE_SEC = 0.25
 
 
-def wait_until_ready(url: str, seconds: float = WAIT_SEC) -> bool:
-    """Whether the URL answered 200 within the time."""
+def wait_until_ready(port: int, seconds: float = WAIT_SEC) -> bool:
+    """Whether something on this machine listened on the port within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return True
-        except (urllib.error.URLError, OSError):
+            with socket.create_connection(("127.0.0.1", port), timeout=2):
+                return True
+        except OSError:
             time.sleep(PAUSE_SEC)
     return False
 
 
 def main(words: list[str]) -> int:
-    """Wait for the API on the port, then become the module; exit code 1 when it never answers."""
+    """Wait for the port, then become the module; exit code 1 when nothing ever listens there."""
     port, *module = words
-    if wait_until_ready(f"http://127.0.0.1:{int(port)}/healthz"):
+    if wait_until_ready(int(port)):
         os.execv(sys.executable, [sys.executable, *module])
-    print(f"the API on port {port} did not answer within {WAIT_SEC:.0f} s", file=sys.stderr)
+    print(f"nothing listened on port {port} within {WAIT_SEC:.0f} s", file=sys.stderr)
     return 1
 
 
