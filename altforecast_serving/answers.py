@@ -18,9 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from altforecast.errors import InputError
-from altforecast_serving.lineage import Answer, envelope, lineage_of
+from altforecast_serving.lineage import JSON_OPTIONS, Answer, envelope, lineage_of
 
-JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY
 CACHE_CONTROL = "no-cache"
 """Keep it, but ask before using it: the answer to the question is a 304 of a few hundred bytes."""
 MAX_CACHED_ANSWERS = 256

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+import orjson
 import polars as pl
 from pydantic import BaseModel, Field
 
@@ -17,6 +18,9 @@ from altforecast_io.lake import PartFile
 from altforecast_io.provenance import Provenance
 
 T = TypeVar("T")
+JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY
+_NEXT_ROW = b',{"ts":'
+"""Where one row ends and the next begins; no text value can hold it, as quotes in values are escaped."""
 MAX_PARTS = 24
 """Parts named in one answer: the newest ones; `n_parts` says how many there were."""
 
@@ -64,6 +68,8 @@ class Answer:
     is_provisional: bool = False
     next_cursor: str | None = None
     warnings: list[str] = field(default_factory=list)
+    json_rows: list[bytes] | None = None
+    """The rows of `data` as JSON texts, where they are at hand."""
 
     @property
     def count(self) -> int:
@@ -95,15 +101,29 @@ def _part(part: PartFile, record: Provenance) -> dict[str, Any]:
 
 def envelope(answer: Answer, environment: str) -> dict[str, Any]:
     """The success envelope, ready for JSON; frames become lists of objects."""
-    data = answer.data.to_dicts() if isinstance(answer.data, pl.DataFrame) else answer.data
     return {
-        "data": data,
+        "data": _data(answer),
         "lineage": lineage_of(answer),
         "environment": environment,
         "count": answer.count,
         "next_cursor": answer.next_cursor,
         "warnings": answer.warnings,
     }
+
+
+def _data(answer: Answer) -> Any:
+    if answer.json_rows is not None:
+        return orjson.Fragment(b"[" + b",".join(answer.json_rows) + b"]")
+    return answer.data.to_dicts() if isinstance(answer.data, pl.DataFrame) else answer.data
+
+
+def json_rows(frame: pl.DataFrame) -> list[bytes]:
+    """Each row of a frame, whose first column is ts, as the JSON object that answers show.
+
+    Written at once and then cut: the encoder gives each object of its own a buffer of several kB.
+    """
+    first, *others = orjson.dumps(frame.to_dicts(), option=JSON_OPTIONS)[1:-1].split(_NEXT_ROW)
+    return [first, *(_NEXT_ROW[1:] + other for other in others)] if first else []
 
 
 def newest_known(times: Iterable[datetime | None]) -> datetime | None:

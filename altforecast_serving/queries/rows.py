@@ -6,7 +6,7 @@ What belongs here: the paging that bars, indicators and pivots share. What does 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
@@ -14,9 +14,9 @@ import polars as pl
 from altforecast.tables import table
 from altforecast.types import Quality, Series, Timeframe
 from altforecast_io.lake import HOT_ROWS
-from altforecast_serving.lineage import Answer
+from altforecast_serving.lineage import Answer, json_rows
 from altforecast_serving.queries.cursors import encode_cursor
-from altforecast_serving.queries.lake import LakeReader, beyond, one_series
+from altforecast_serving.queries.lake import HotTable, LakeReader, beyond, one_series
 
 EMPTY_LAKE = "the lake holds no bars yet: fill it with `altforecast import PATH` or `altforecast backfill`, or see `make demo`"
 
@@ -85,10 +85,17 @@ def quick_rows(
         held = loaded[0].of(question.series)
         if _is_plain(question) and (fresh is None or fresh.is_empty()):
             is_enough = loaded[0].is_complete(question.series) or held.height >= needed
-            return _answer(reader, question, held.tail(question.limit + 1).reverse(), metrics, has_fresh=False) if is_enough else None
+            return _plain_answer(reader, loaded[0], question, question.series, metrics) if is_enough else None
         rows = held.filter(_predicate(question))
         is_enough = loaded[0].is_complete(question.series) or _reaches(held, rows, question, needed)
     return _answer(reader, question, _merged(rows, fresh, question), metrics, has_fresh=fresh is not None) if is_enough else None
+
+
+def _plain_answer(reader: LakeReader, hot: HotTable, question: Question, series: Series, metrics: dict[Series, str]) -> Answer:
+    """The newest rows of one series, with their JSON ready made."""
+    answer = _answer(reader, question, hot.newest_first(series).head(question.limit + 1), metrics, has_fresh=False)
+    texts = hot.json_rows(series, lambda rows: json_rows(with_metric(rows, metrics, series)))
+    return replace(answer, json_rows=texts[: question.limit])
 
 
 def _is_plain(question: Question) -> bool:

@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from altforecast.errors import StorageError
 from altforecast_io.store.engine import Store
-from altforecast_serving.answers import JSON_OPTIONS
 from altforecast_serving.dependencies import Services, ServicesDep
+from altforecast_serving.lineage import JSON_OPTIONS
 from altforecast_serving.metrics import CONTENT_TYPE
 from altforecast_serving.queries.health import find_health
 
