@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import polars as pl
@@ -42,9 +42,9 @@ def test_answer_cache_is_bounded_in_number_and_size() -> None:
     assert cache.get("large") is None
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1)), st.text(max_size=20))
-def test_cursor_comes_back_as_it_went(moment: datetime, text: str) -> None:
-    aware = moment.replace(tzinfo=UTC, microsecond=moment.microsecond // 1000 * 1000)
+@given(st.integers(0, 7_000_000_000_000), st.text(max_size=20))
+def test_cursor_comes_back_as_it_went(ms: int, text: str) -> None:
+    aware = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms)
     assert decode_cursor(encode_cursor([aware, text]), 2) == [aware, text]
 
 
