@@ -17,8 +17,8 @@ from altforecast_serving.errors import error_response
 from altforecast_serving.metrics import Metrics
 
 log = structlog.get_logger("altforecast.access")
-QUIET_ROUTES = frozenset({"/healthz", "/metrics"})
-"""Polled routes whose good answers are logged at DEBUG only."""
+QUIET_ROUTES = frozenset({"/healthz", "/metrics", "/webhook", "/webhook/{token}"})
+"""Routes whose good answers are logged at DEBUG only: polled ones, and the webhook, whose alerts are in the inbox with their ids."""
 
 
 class AccessLog:
@@ -56,7 +56,7 @@ class AccessLog:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route, method = route_of(scope), str(scope["method"])
         self._metrics.count(method, route, status, seconds)
-        write = log.warning if status >= 500 else log.debug if route in QUIET_ROUTES else log.info
+        write = log.warning if status >= 500 else log.debug if route in QUIET_ROUTES and status < 400 else log.info
         write("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2), request_id=correlation_id.get())
 
 

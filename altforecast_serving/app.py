@@ -5,6 +5,7 @@ What belongs here: putting routers and middleware together, opening and closing 
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -74,11 +75,16 @@ def create_app(settings: Settings | None = None, live: LiveView | None = None) -
     install_error_handlers(app)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=4)
     app.add_middleware(AccessLog, metrics=metrics)
-    app.add_middleware(CorrelationIdMiddleware)
+    app.add_middleware(CorrelationIdMiddleware, generator=_request_id)
     _attach_public(app, metrics)
     create_rest_api_router(app)
     _attach_pages(app)
     return app
+
+
+def _request_id() -> str:
+    # uuid4 reads the system's entropy on every call and so hands the interpreter to the writer thread; an id is no secret.
+    return f"{random.getrandbits(128):032x}"
 
 
 def create_rest_api_router(app: FastAPI, db: Store | None = None) -> APIRouter:
@@ -99,7 +105,7 @@ def create_rest_api_router(app: FastAPI, db: Store | None = None) -> APIRouter:
 
 def _attach_public(app: FastAPI, metrics: Metrics) -> None:
     """Routes without a rate limit of their own: probes, documentation, and the webhook, which checks its secret."""
-    for module in (health, documentation, webhook):
+    for module in (webhook, health, documentation):  # the webhook first: routes are tried in order
         app.include_router(module.router)
     for collector in webhook.COLLECTORS:
         metrics.registry.register(collector)

@@ -60,6 +60,7 @@ def test_load_telegram_secret_alias(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", "mysql://u:hunter2@h/x", ("DATABASE_URL", "postgresql://")),
         ("TZ", "Mars/Olympus", ("TZ", "Mars/Olympus", "IANA")),
         ("PUMPPORTAL_WS_URL", "wss://pumpportal.fun/data-api/real-time", ("PUMPPORTAL_WS_URL", "documentation page", "/api/data")),
+        ("WEBHOOK_ALLOWED_IPS", "52.89.214.238,tradingview", ("WEBHOOK_ALLOWED_IPS", "'tradingview'", "address")),
         ("TV_BTC_SYMBOL", "BTCUSDT", ("TV_BTC_SYMBOL", "EXCHANGE:TICKER")),
         ("ALTFORECAST_HOEM", "x", ("ALTFORECAST_HOEM", "unknown", "ALTFORECAST_HOME")),
     ],
