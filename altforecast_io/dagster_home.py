@@ -54,7 +54,7 @@ def run_launcher(settings: Settings) -> dict[str, Any]:
     return {
         "module": "altforecast_pipelines.launcher",
         "class": "WarmRunLauncher",
-        "config": {**options, "default_queue": config["task_default_queue"]},
+        "config": {**options, "default_queue": config["task_default_queue"], "only_express": not settings.celery_broker_url},
     }
 
 

@@ -13,7 +13,7 @@ from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordi
 
 EVENT_BATCH_SIZE = 500
 LANE_TAG = "altforecast/lane"
-EXPRESS = "express"
+EXPRESS, QUEUED = "express", "queued"
 
 
 class HouseInstance(DagsterInstance):

@@ -7,10 +7,14 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster import DagsterInstance, DagsterRun, Field
+from dagster._config import UserConfigSchema
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
+
+from altforecast_pipelines.instance import EXPRESS, LANE_TAG
 
 LOCKS = "run-workers"
 
@@ -19,10 +23,47 @@ class WarmRunLauncher(CeleryRunLauncher):
     """dagster-celery's launcher; run monitoring also learns of workers on this machine that were killed.
 
     A killed worker's task stays `STARTED` in the result backend, so Dagster would wait for `max_runtime_seconds`.
+    only_express: long work gets a process of its own from Dagster's default launcher, so that one worker is enough on one machine
+    and bar-close runs never wait behind a backfill.
     """
+
+    def __init__(self, only_express: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._only_express = only_express
+        self._plain = DefaultRunLauncher()
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """dagster-celery's options and `only_express`."""
+        return {**super().config_type(), "only_express": Field(bool, is_required=False, default_value=False)}  # type: ignore[dict-item]
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Dagster hands over its instance; the default launcher needs it too."""
+        super().register_instance(instance)
+        self._plain.register_instance(instance)
+
+    def is_warm(self, run: DagsterRun) -> bool:
+        """Whether a run goes to the workers."""
+        return not self._only_express or run.tags.get(LANE_TAG) == EXPRESS
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Queue the run for a worker, or start a process for it."""
+        if self.is_warm(context.dagster_run):
+            super().launch_run(context)
+        else:
+            self._plain.launch_run(context)
+
+    def terminate(self, run_id: str) -> bool:
+        """Ask whoever runs it to end it."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not self.is_warm(run):
+            return bool(self._plain.terminate(run_id))  # type: ignore[no-untyped-call]
+        return super().terminate(run_id)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """FAILED where the run's lock exists and nobody holds it; RUNNING where somebody does; else what Celery knows."""
+        if not self.is_warm(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
         state = lock_state(Path(self._instance.root_directory), run.run_id)
         if state == "held":
             return CheckRunHealthResult(WorkerStatus.RUNNING)

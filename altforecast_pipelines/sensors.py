@@ -19,7 +19,7 @@ from altforecast_io.lake import month_start
 from altforecast_io.landing import landing_files
 from altforecast_io.store import inbox
 from altforecast_pipelines import jobs
-from altforecast_pipelines.instance import EXPRESS, LANE_TAG
+from altforecast_pipelines.instance import EXPRESS, LANE_TAG, QUEUED
 from altforecast_pipelines.intake import touched_by_inbox, touched_by_landing, waiting_rows
 from altforecast_pipelines.partitions import clip, range_tags
 from altforecast_pipelines.resources import House
@@ -33,17 +33,19 @@ BUSY_S = 8.0
 """At most this long a run in progress is waited for, so that what arrives meanwhile becomes one run behind it."""
 LEFT_BEHIND = timedelta(minutes=3)
 LANDING_FILES_PER_RUN = 2_000
+EXPRESS_BYTES = 2_000_000
+"""Landing files up to this size together are built at once (a scheduled fetch is far smaller); an import queues."""
 RUNNING = dg.DefaultSensorStatus.RUNNING
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,
 ]  # fmt: skip
 
 
-def request(trigger: str, run_key: str, plan: Plan, house: House) -> dg.RunRequest:
-    """A run of `on_bars` for a plan: over the plan's months, on the express lane."""
+def request(trigger: str, run_key: str, plan: Plan, house: House, lane: str = EXPRESS) -> dg.RunRequest:
+    """A run of `on_bars` for a plan, over the plan's months."""
     window = plan.window
     assert window is not None
-    tags = {SCOPE_TAG: encode_plan(plan), TRIGGER_TAG: trigger, LANE_TAG: EXPRESS}
+    tags = {SCOPE_TAG: encode_plan(plan), TRIGGER_TAG: trigger, LANE_TAG: lane}
     return dg.RunRequest(run_key=run_key, tags=tags | range_tags(clip(window, house.clock())))
 
 
@@ -118,7 +120,8 @@ def landing_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[
         return dg.SkipReason("nothing landed" if not files else "a run is in progress")
     digest = hashlib.sha256("\n".join(f.name for f in files).encode()).hexdigest()[:16]
     key = f"landing:{digest}:{house.clock():%Y-%m-%dT%H}"
-    return dg.SensorResult([request("landing", key, plan_landing(house, files), house)])
+    is_small = sum(f.stat().st_size for f in files) <= EXPRESS_BYTES
+    return dg.SensorResult([request("landing", key, plan_landing(house, files), house, EXPRESS if is_small else QUEUED)])
 
 
 SENSORS = (inbox_sensor, late_data_sensor, landing_sensor)

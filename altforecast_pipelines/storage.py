@@ -9,9 +9,11 @@ engine (and its compiled statements), use WAL with `synchronous=NORMAL` (a power
 the file) and write the events of one asset in one transaction. Figures: docs/operations/dagster.md.
 """
 
+import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -47,8 +49,24 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+@contextmanager
+def making(base_dir: str) -> Iterator[None]:
+    """One process at a time creates the databases: several start at once on a fresh home, and Dagster's own check is a race."""
+    folder = Path(base_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "making.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class BatchedSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
     """All runs in one SQLite file; events that Dagster hands over as a batch become one transaction."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        """Built by Dagster from `dagster.yaml`."""
+        with making(config_value["base_dir"]):
+            return cls(inst_data=inst_data, **config_value)
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -103,7 +121,8 @@ class PooledSqliteRunStorage(SqliteRunStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Built by Dagster from `dagster.yaml`."""
-        return cls.from_local(inst_data=inst_data, **config_value)
+        with making(config_value["base_dir"]):
+            return cls.from_local(inst_data=inst_data, **config_value)
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -122,7 +141,8 @@ class PooledSqliteScheduleStorage(SqliteScheduleStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Built by Dagster from `dagster.yaml`."""
-        return cls.from_local(inst_data=inst_data, **config_value)  # type: ignore[return-value]
+        with making(config_value["base_dir"]):
+            return cls.from_local(inst_data=inst_data, **config_value)  # type: ignore[return-value]
 
     @cached_property
     def _engine(self) -> sa.Engine:

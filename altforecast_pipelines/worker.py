@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from celery import Celery, signals
+from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 from kombu.transport import sqlalchemy as database_transport
@@ -17,6 +18,7 @@ import altforecast_pipelines.definitions  # noqa: F401 - imported once here, so 
 from altforecast_io.dagster_home import POLLING_S, celery_config
 from altforecast_io.settings import Settings
 from altforecast_pipelines.launcher import holding
+from altforecast_pipelines.warm import warm_up
 
 QUEUE = "dagster"
 settings = Settings.load()
@@ -29,10 +31,10 @@ _held: dict[str, ExitStack] = {}
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]
 def hold(task_id: str, kwargs: dict[str, Any], **_: Any) -> None:
     """Take the lock of the run that begins."""
-    packed = next((v for v in kwargs.values() if isinstance(v, dict) and "run_id" in v), None)
-    if packed:
+    run: Any = next((unpack_value(v) for name, v in kwargs.items() if name.endswith("_job_args_packed")), None)
+    if run is not None:
         stack = _held[task_id] = ExitStack()
-        stack.enter_context(holding(settings.dagster_home, packed["run_id"]))
+        stack.enter_context(holding(settings.dagster_home, run.run_id))
 
 
 @signals.task_postrun.connect  # type: ignore[untyped-decorator]
@@ -40,14 +42,6 @@ def let_go(task_id: str, **_: Any) -> None:
     """Give it up."""
     if stack := _held.pop(task_id, None):
         stack.close()
-
-
-def warm_up() -> None:
-    """Import what the first run would import, so that it is as fast as the others."""
-    import talib  # noqa: F401
-
-    import altforecast.level_scan
-    import altforecast.signal_scan  # noqa: F401
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def test_take_in_killed_before_the_mark_loses_and_doubles_nothing(house: House, 
     deliver(house, alert(BTC, H1, AT, received_at=AT + HOUR * 2), alert(ETHBTC, H1, AT))
     plan = Plan((), inbox.last_id(house.store), tuple(f.name for f in landing_files(house.lake.root)))
     with monkeypatch.context() as killed:
-        killed.setattr(intake.inbox, "mark_built", _die)
+        killed.setattr("altforecast_io.store.inbox.mark_built", _die)
         with pytest.raises(KeyboardInterrupt):
             take(house, plan)
     assert inbox.pending(house.store).n_rows == 2
@@ -71,7 +71,9 @@ def test_take_in_killed_between_revisions_and_bars_keeps_the_replaced_value(hous
     replace = house.lake.replace
 
     def die_at_bars(name: str, *arguments: object) -> object:
-        return _die() if name == "bars" else replace(name, *arguments)  # type: ignore[arg-type]
+        if name == "bars":
+            _die()
+        return replace(name, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as killed:
         killed.setattr(house.lake, "replace", die_at_bars)
