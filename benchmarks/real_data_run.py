@@ -43,9 +43,8 @@ def main() -> int:
         signals = _sql(environment, "SELECT oscillator, kind, status, count(*) AS n FROM divergences GROUP BY ALL ORDER BY ALL")
         evidence = _sql(environment, EVIDENCE)
         gaps = _sql(environment, "SELECT kind, count(*) AS holes, sum(n_bars) AS bars FROM bar_gaps GROUP BY ALL ORDER BY ALL")
-    report = _report(
-        json.loads(imported), json.loads(again), (import_seconds, build_seconds, again_seconds), tables, files, signals, evidence, gaps
-    )
+    totals = json.loads(imported)["totals"]
+    report = _report(totals, again, (import_seconds, build_seconds, again_seconds), tables, files, signals, evidence, gaps)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(report)
     print(report)

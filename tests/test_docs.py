@@ -13,7 +13,7 @@ from altforecast.tables import TABLES
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#)([^)#\s]+)")
-CODE_PATH = re.compile(r"`((?:altforecast|altforecast_\w+|realtime|tests|docs|deploy|benchmarks)/[\w./-]*)`")
+CODE_PATH = re.compile(r"`((?:altforecast|altforecast_\w+|realtime|tests|docs|deploy|benchmarks)/[\w/-]*(?:\.\w+|/))`")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))

@@ -262,6 +262,6 @@ def test_import_paths_disk_refuses_and_nothing_is_half_staged(tmp_path: Path, la
         (lake.root / "landing" / "bars" / name).unlink()
     blocked = lake.root / "landing" / "bars" / first.landing[1]
     blocked.mkdir()
-    with pytest.raises(StorageError, match="0001.parquet"):
+    with pytest.raises(StorageError, match=r"0001\.parquet"):
         run(lake, path)
     assert [p for p in landing_files(lake.root) if p.is_file()] == []

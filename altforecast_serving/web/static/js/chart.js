@@ -52,9 +52,10 @@ export class PriceChart {
       line.setData([{ time: seconds(e.p1_ts), value: e.p1_price }, { time: seconds(e.p2_ts), value: e.p2_price }]);
       return line;
     });
+    const isNarrow = this.chart.chartElement().clientWidth < 600; // words would cover the candles
     const marks = inView.map((e) => {
       const bullish = e.kind.endsWith("bullish");
-      return { time: seconds(e.p2_ts), position: bullish ? "belowBar" : "aboveBar", shape: bullish ? "arrowUp" : "arrowDown", color: bullish ? COLOURS.up : COLOURS.down, text: `${e.kind.startsWith("hidden") ? "h " : ""}${e.oscillator}` };
+      return { time: seconds(e.p2_ts), position: bullish ? "belowBar" : "aboveBar", shape: bullish ? "arrowUp" : "arrowDown", color: bullish ? COLOURS.up : COLOURS.down, text: isNarrow ? "" : `${e.kind.startsWith("hidden") ? "h " : ""}${e.oscillator}` };
     });
     this.markers.setMarkers(marks.sort((a, b) => a.time - b.time));
   }

@@ -6,7 +6,7 @@ import { compact, element, evidenceCells, fill, percent, row, showZone, time, wo
 
 const REFRESH_MS = 15000;
 const GLYPHS = { up: "↑", down: "↓", flat: "→", unknown: "?" };
-const STREAM_WORDS = { on_time: "on time", repaired: "repaired from an exchange", late: "late", missing: "missing", flagged: "cannot be repaired", never_seen: "never seen" };
+const STREAM_WORDS = { on_time: "on time", repaired: "repaired from an exchange", late: "late", missing: "missing", flagged: "cannot be repaired", never_seen: "no alert yet" };
 const byId = (id) => document.getElementById(id);
 
 function arrowCell(line, span) {
