@@ -20,6 +20,10 @@ PIVOTS, TOUCHES, BREAKS, LEVEL, FLAGS = range(5)
 BROKEN, CARRIED, EVICTED, JOINED, OPENED, TOUCHED = range(6)
 """Event codes, in alphabetical order of their names: the order of rows of one level at one bar."""
 N_EVENTS = 6
+FIRST_EVENT = np.array([0] + [(flags & -flags).bit_length() - 1 for flags in range(1, 1 << N_EVENTS)])
+"""Lowest event code in a set of flags."""
+OUT_TS, OUT_LEVEL, OUT_EVENT, OUT_ROLE, OUT_PIVOTS, OUT_TOUCHES, OUT_BREAKS, OUT_LAST, OUT_AGE = range(9)
+"""Columns of `Rows.ints`; those of `Rows.floats` are price, band, distance [ATR]."""
 DAY_MS = 86_400_000
 
 
@@ -38,13 +42,16 @@ class ScanParams(NamedTuple):
     max_levels: int
 
 
-class Scan(NamedTuple):
-    """Event rows and opened levels of one series: `floats` price, band, last touch; `ints` row, level, event, role, counts."""
+class Rows(NamedTuple):
+    """Event rows of all series scanned so far, by column: `ints` (9, room) and `floats` (3, room); both grow when they are full."""
 
+    ints: NDArray[np.int64]
     floats: Floats
-    ints: NDArray[np.int32]
-    hashes: NDArray[np.uint64]
-    first_ms: NDArray[np.int64]
+
+
+def room_for(n_rows: int) -> Rows:
+    """Columns with room for so many rows; memory that is never written to costs nothing."""
+    return Rows(np.empty((9, n_rows), np.int64), np.empty((3, n_rows)))
 
 
 @njit(cache=True, nogil=True)
@@ -79,38 +86,20 @@ def month_of(ms: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _is_low(values: Any, at: Any, left: Any, right: Any) -> Any:
-    """Strictly below the left wing, not above the right wing; branch-free, because prices defeat branch prediction."""
-    price, found = values[at], True
-    for j in range(at - left, at):
-        found &= price < values[j]
-    for j in range(at + 1, at + right + 1):
-        found &= price <= values[j]
-    return found
+def _mark_events(
+    price: Any, role: Any, last: Any, n: Any, low: Any, high: Any, close: Any, prev: Any, band: Any, reach: Any, rested: Any, marks: Any
+) -> Any:
+    """Mark the levels that the bar touches (1) or breaks (2), and tell whether there is any.
 
-
-@njit(cache=True, nogil=True)
-def _is_high(values: Any, at: Any, left: Any, right: Any) -> Any:
-    """Strictly above the left wing, not below the right wing."""
-    price, found = values[at], True
-    for j in range(at - left, at):
-        found &= price > values[j]
-    for j in range(at + 1, at + right + 1):
-        found &= price >= values[j]
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _mark_events(state: Any, n: Any, low: Any, high: Any, close: Any, prev: Any, band: Any, reach: Any, rested: Any, marks: Any) -> Any:
-    """Mark the levels that the bar touches (1) or breaks (2), and count them; branch-free, so that it runs several levels at a time."""
+    Branch-free and 64 bits wide throughout, so that the compiler works on several levels at a time.
+    """
     found = 0
     for k in range(n):
-        price = state[PRICE, k]
-        is_in = (low <= price + band) & (high >= price - band)
-        is_touch = is_in & (abs(prev - price) > band) & (state[LAST, k] <= rested)
-        is_break = state[ROLE, k] * (close - price) < -reach
-        marks[k] = is_touch + 2 * is_break
-        found += is_touch | is_break
+        is_in = (low <= price[k] + band) & (high >= price[k] - band)
+        is_touch = is_in & (abs(prev - price[k]) > band) & (last[k] <= rested)
+        is_break = role[k] * (close - price[k]) < -reach
+        marks[k] = np.int64(is_touch) | (np.int64(is_break) << 1)
+        found |= marks[k]
     return found
 
 
@@ -128,6 +117,8 @@ def _flag(counts: Any, k: Any, event: Any, busy: Any, m: Any) -> Any:
 def _apply_marks(state: Any, counts: Any, n: Any, now: Any, marks: Any, busy: Any, m: Any, half_life_ms: Any) -> Any:
     """Touches and breaks of marked levels; a bar may do both to one level."""
     for k in range(n):
+        if marks[k] == 0:
+            continue
         if marks[k] & 1:
             counts[TOUCHES, k] += 1
             state[LAST, k] = now
@@ -193,29 +184,20 @@ def _open(state: Any, counts: Any, names: Any, n: Any, price: Any, pivot_ms: Any
 
 
 @njit(cache=True, nogil=True)
-def _take_pivots(
-    ts: Any, high: Any, low: Any, i: Any, atr: Any, series_hash: Any, state: Any, counts: Any, names: Any, n: Any,
+def _take_pivot(
+    price: Any, pivot_ms: Any, is_high: Any, atr: Any, series_hash: Any, state: Any, counts: Any, names: Any, n: Any,
     hashes: Any, first_ms: Any, n_names: Any, busy: Any, m: Any, prm: Any,
 ) -> Any:  # fmt: skip
-    """The low, then the high that row i confirms joins or opens a level; returns live levels, names given so far, busy levels."""
-    at = i - prm.right
-    for is_high in range(2):
-        price = high[at] if is_high else low[at]
-        if not (_is_high(high, at, prm.left, prm.right) if is_high else _is_low(low, at, prm.left, prm.right)):
-            continue
-        near = _nearest(state, counts, n, price, prm.join_atr * atr)
-        if near >= 0:
-            _join(state, counts, near, price)
-            m = _flag(counts, near, JOINED, busy, m)
-            continue
-        m = _evict_weakest(state, counts, n, prm.max_levels, busy, m)
-        name = level_hash(series_hash, ts[at], is_high)
-        hashes[n_names], first_ms[n_names] = name, ts[at]
-        _open(state, counts, names, n, price, ts[at], is_high, name, n_names, prm)
-        m = _flag(counts, n, OPENED, busy, m)
-        n += 1
-        n_names += 1
-    return n, n_names, m
+    """A confirmed pivot joins or opens a level; returns live levels, names given so far, busy levels."""
+    near = _nearest(state, counts, n, price, prm.join_atr * atr)
+    if near >= 0:
+        _join(state, counts, near, price)
+        return n, n_names, _flag(counts, near, JOINED, busy, m)
+    m = _evict_weakest(state, counts, n, prm.max_levels, busy, m)
+    name = level_hash(series_hash, pivot_ms, is_high)
+    hashes[n_names], first_ms[n_names] = name, pivot_ms
+    _open(state, counts, names, n, price, pivot_ms, is_high, name, n_names, prm)
+    return n + 1, n_names + 1, _flag(counts, n, OPENED, busy, m)
 
 
 @njit(cache=True, nogil=True)
@@ -239,31 +221,39 @@ def _sort_by_name(busy: Any, m: Any, names: Any) -> None:
         busy[at] = k
 
 
-@njit(cache=True, nogil=True)
-def _write_rows(state: Any, counts: Any, order: Any, m: Any, row: Any, floats: Any, ints: Any, n_out: Any) -> Any:
-    """One row per event, all with the state at the close of the bar."""
-    for j in range(m):
-        k = order[j]
-        for event in range(N_EVENTS):
-            if not counts[FLAGS, k] & (1 << event):
-                continue
-            floats[n_out, 0], floats[n_out, 1], floats[n_out, 2] = state[PRICE, k], state[BAND, k], state[LAST, k]
-            ints[n_out, 0], ints[n_out, 1], ints[n_out, 2] = row, counts[LEVEL, k], event
-            ints[n_out, 3] = 1 if state[ROLE, k] > 0 else -1
-            ints[n_out, 4], ints[n_out, 5], ints[n_out, 6] = counts[PIVOTS, k], counts[TOUCHES, k], counts[BREAKS, k]
-            n_out += 1
-    return n_out
+@njit(cache=True, nogil=True, error_model="numpy")
+def _write_rows(
+    state: Any, counts: Any, order: Any, m: Any, ts: Any, close: Any, band: Any, base: Any, ints: Any, floats: Any, at: Any, prm: Any
+) -> Any:
+    """One row per event, all with the state at the close of the bar; returns the next row and the number of evicted levels.
 
-
-@njit(cache=True, nogil=True)
-def _end_bar(state: Any, counts: Any, names: Any, n: Any, busy: Any, m: Any) -> Any:
-    """Clear the flags and move the last level into each evicted slot; slots are in no order, LEVEL numbers are."""
+    band: new half width of the levels written, NaN where ATR is unknown and the old one stays. base: number of the scan's first level.
+    Flags are cleared, but for those of evicted levels.
+    """
     n_gone = 0
     for j in range(m):
-        if counts[FLAGS, busy[j]] & (1 << EVICTED):
-            n_gone += 1
-        else:
-            counts[FLAGS, busy[j]] = 0
+        k = order[j]
+        flags = counts[FLAGS, k]
+        is_gone = (flags >> EVICTED) & 1
+        n_gone += is_gone
+        counts[FLAGS, k] = is_gone << EVICTED
+        if band == band:
+            state[BAND, k] = band
+        price, width, last = state[PRICE, k], state[BAND, k], np.int64(state[LAST, k])
+        while flags:
+            floats[0, at], floats[1, at], floats[2, at] = price, width, (close - price) * prm.touch_atr / width
+            ints[OUT_TS, at], ints[OUT_LEVEL, at], ints[OUT_EVENT, at] = ts, base + counts[LEVEL, k], FIRST_EVENT[flags]
+            ints[OUT_ROLE, at] = state[ROLE, k] > 0
+            ints[OUT_PIVOTS, at], ints[OUT_TOUCHES, at], ints[OUT_BREAKS, at] = counts[PIVOTS, k], counts[TOUCHES, k], counts[BREAKS, k]
+            ints[OUT_LAST, at], ints[OUT_AGE, at] = last, (ts - last) // prm.tf_ms
+            at += 1
+            flags &= flags - 1
+    return at, n_gone
+
+
+@njit(cache=True, nogil=True)
+def _drop_evicted(state: Any, counts: Any, names: Any, n: Any, n_gone: Any) -> Any:
+    """Move the last level into each evicted slot; slots are in no order, LEVEL numbers are."""
     k = n - 1
     while n_gone > 0:
         if counts[FLAGS, k] & (1 << EVICTED):
@@ -279,52 +269,86 @@ def _end_bar(state: Any, counts: Any, names: Any, n: Any, busy: Any, m: Any) -> 
 
 @njit(cache=True, nogil=True)
 def scan_levels(
-    ts: Any, high: Any, low: Any, close: Any, atr: Any, first: Any, series_hash: Any, last_month: Any,
-    state: Any, counts: Any, names: Any, firsts: Any, n: Any, prm: Any,
+    ts: Any, high: Any, low: Any, close: Any, atr: Any, lows: Any, highs: Any, first: Any, series_hash: Any, last_month: Any,
+    state: Any, counts: Any, names: Any, firsts: Any, n: Any, ints: Any, floats: Any, n_out: Any, base: Any, prm: Any,
 ) -> Any:  # fmt: skip
     """Events of one series from row `first` on.
 
-    ts [ms], high, low, close [quote], atr [quote, NaN where unknown]: shape (rows,). last_month: calendar month in which levels were
-    last carried, -1 if unknown. state (5, slots), counts (5, slots), names (slots,), firsts (slots,) [ms]: the n live levels before
-    `first` numbered in opening order, slots >= max_levels + 2; changed in place. Returns the fields of `Scan`.
+    ts [ms], high, low, close [quote], atr [quote, NaN where unknown]: shape (rows,). lows, highs: rows of the swing points, ascending.
+    last_month: calendar month in which levels were last carried, -1 if unknown. state (5, slots), counts (5, slots), names (slots,),
+    firsts (slots,) [ms]: the n live levels before `first` numbered in opening order, slots >= max_levels + 2; changed in place.
+    ints, floats: fields of `Rows`, filled up to n_out. base: levels named in earlier scans.
+    Returns ints, floats, n_out as they are now, and hash and opening pivot [ms] of this scan's levels.
     """
-    rows = len(ts)
     slots = names.shape[0]
-    floats, ints = np.empty((rows - first + 1024, 3)), np.empty((rows - first + 1024, 7), np.int32)
-    # Two pivots of one side are always further apart than the shorter wing, so this many levels can open at most.
-    most = slots + 2 * (rows // (min(prm.left, prm.right) + 1) + 1)
+    most = n + len(lows) + len(highs)
     hashes, first_ms = np.empty(most, np.uint64), np.empty(most, np.int64)
     hashes[:n], first_ms[:n] = names[:n], firsts[:n]
-    busy, marks = np.empty(slots, np.int64), np.zeros(slots, np.uint8)
-    n_out, n_names, hole, last_day = 0, n, 0, -1
-    for i in range(rows):
-        if i > 0 and ts[i] - ts[i - 1] > prm.max_hole_ms:
-            hole = i
-        if i < first:
-            last_month = month_of(ts[i]) if i == first - 1 else last_month
-            continue
-        is_known, m = atr[i] > 0.0, 0
+    busy, marks = np.empty(slots, np.int64), np.zeros(slots, np.int64)
+    price, role, last = state[PRICE], state[ROLE], state[LAST]
+    n_names, last_day = n, -1
+    last_month = month_of(ts[first - 1]) if first > 0 else last_month
+    at_low, at_high = np.searchsorted(lows, first - prm.right), np.searchsorted(highs, first - prm.right)
+    next_low = lows[at_low] + prm.right if at_low < len(lows) else -1
+    next_high = highs[at_high] + prm.right if at_high < len(highs) else -1
+    for i in range(first, len(ts)):
+        is_known, m, now = atr[i] > 0.0, 0, ts[i]
         if is_known and n > 0:
-            prev = close[i - 1] if i > hole else np.nan
-            band, reach, rested = prm.touch_atr * atr[i], prm.break_atr * atr[i], np.float64(ts[i] - prm.min_rest_ms)
-            if _mark_events(state, n, low[i], high[i], close[i], prev, band, reach, rested, marks) > 0:
-                m = _apply_marks(state, counts, n, ts[i], marks, busy, m, prm.half_life_ms)
-        if is_known and i - prm.right - prm.left >= hole:
-            n, n_names, m = _take_pivots(
-                ts, high, low, i, atr[i], series_hash, state, counts, names, n, hashes, first_ms, n_names, busy, m, prm
-            )  # fmt: skip
-        if ts[i] // DAY_MS != last_day:
-            last_day = ts[i] // DAY_MS
-            month = month_of(ts[i])
+            prev = close[i - 1] if i > 0 and now - ts[i - 1] <= prm.max_hole_ms else np.nan
+            band, reach, rested = prm.touch_atr * atr[i], prm.break_atr * atr[i], np.float64(now - prm.min_rest_ms)
+            if _mark_events(price, role, last, n, low[i], high[i], close[i], prev, band, reach, rested, marks):
+                m = _apply_marks(state, counts, n, now, marks, busy, m, prm.half_life_ms)
+        if i == next_low:
+            if is_known:
+                n, n_names, m = _take_pivot(
+                    low[i - prm.right], ts[i - prm.right], 0, atr[i], series_hash, state, counts, names, n,
+                    hashes, first_ms, n_names, busy, m, prm,
+                )  # fmt: skip
+            at_low += 1
+            next_low = lows[at_low] + prm.right if at_low < len(lows) else -1
+        if i == next_high:
+            if is_known:
+                n, n_names, m = _take_pivot(
+                    high[i - prm.right], ts[i - prm.right], 1, atr[i], series_hash, state, counts, names, n,
+                    hashes, first_ms, n_names, busy, m, prm,
+                )  # fmt: skip
+            at_high += 1
+            next_high = highs[at_high] + prm.right if at_high < len(highs) else -1
+        if now // DAY_MS != last_day:
+            last_day = now // DAY_MS
+            month = month_of(now)
             if month != last_month:
                 m = _mark_carried(counts, n, busy, m)
                 last_month = month
         if m > 0:
             _sort_by_name(busy, m, names)
-            for j in range(m if is_known else 0):
-                state[BAND, busy[j]] = prm.touch_atr * atr[i]
-            if n_out + N_EVENTS * slots > len(ints):
-                floats, ints = np.concatenate((floats, floats)), np.concatenate((ints, ints))
-            n_out = _write_rows(state, counts, busy, m, i, floats, ints, n_out)
-            n = _end_bar(state, counts, names, n, busy, m)
-    return floats[:n_out], ints[:n_out], hashes[:n_names], first_ms[:n_names]
+            if n_out + N_EVENTS * slots > ints.shape[1]:
+                ints, floats = _grown(ints), _grown(floats)
+            band = prm.touch_atr * atr[i] if is_known else np.nan
+            n_out, n_gone = _write_rows(state, counts, busy, m, now, close[i], band, base, ints, floats, n_out, prm)
+            if n_gone:
+                n = _drop_evicted(state, counts, names, n, n_gone)
+    return ints, floats, n_out, hashes[:n_names], first_ms[:n_names]
+
+
+@njit(cache=True, nogil=True)
+def _grown(columns: Any) -> Any:
+    """The columns with twice the room and some more."""
+    bigger = np.empty((columns.shape[0], 2 * columns.shape[1] + 1024), columns.dtype)
+    bigger[:, : columns.shape[1]] = columns
+    return bigger
+
+
+@njit(cache=True, nogil=True)
+def is_ordered(ts: Any, level: Any, event: Any, hashes: Any, stops: Any) -> Any:
+    """Whether rows rise strictly by ts, hash of their level and event within each run; stops: one past the end of each run of rows."""
+    begin = 0
+    for stop in stops:
+        for j in range(begin + 1, stop):
+            if ts[j] > ts[j - 1]:
+                continue
+            mine, before = hashes[level[j]], hashes[level[j - 1]]
+            if ts[j] < ts[j - 1] or mine < before or (mine == before and event[j] <= event[j - 1]):
+                return False
+        begin = stop
+    return True

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from altforecast.errors import InputError
 from altforecast.event_ids import hex_ids
 from altforecast.params import LEVELS, PIVOTS, LevelParams, PivotParams
-from altforecast.segments import aligned, read_nullable, read_prices, split_segments
+from altforecast.segments import Segments, aligned, read_nullable, read_prices, split_segments
 from altforecast.tables import LEVELS as LEVELS_TABLE
 from altforecast.tables import TS
 from altforecast.types import LevelEvent, Timeframe
 
 if TYPE_CHECKING:
-    from altforecast.level_scan import Scan, ScanParams
+    from altforecast.level_scan import Rows, ScanParams
 
 Floats = NDArray[np.float64]
 SERIES = ("symbol", "exchange")
@@ -52,6 +52,15 @@ class _Part(NamedTuple):
     begin: int
     end: int
     first: int
+
+
+class _Found(NamedTuple):
+    """All event rows by column, where each part's rows end (a 0 before the first), hash and opening pivot [ms] of each level."""
+
+    rows: Rows
+    stops: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    first_ms: NDArray[np.int64]
 
 
 def level_warmup_bars(pivots_params: PivotParams = PIVOTS) -> int:
@@ -89,23 +98,34 @@ def find_levels(
     over a whole history equals the runs over consecutive windows, each with the carry of those before it, row for row.
     Raises InputError where bars are unsorted. Method: docs/methods/levels.md (online pivot clustering).
     """
-    from altforecast.level_scan import Scan, scan_levels
+    from altforecast.level_scan import Rows, room_for, scan_levels
 
     if bars.is_empty():
+        return LEVELS_TABLE.empty()
+    segments = split_segments(bars, timeframe, pivots_params.restart_gap_bars)
+    parts = _parts(segments, start)
+    if not parts:
         return LEVELS_TABLE.empty()
     arrays = _arrays(bars, indicators)
     prm = _scan_params(timeframe, params, pivots_params)
     states = _states(carry, start)
-    found: list[Scan] = []
-    wanted: list[tuple[_Part, int]] = []
-    for part in _parts(bars, timeframe, start):
+    swings = _swings(segments, arrays[1], arrays[2], pivots_params)
+    rows, stops, hashes, firsts, named = room_for(bars.height), [0], [], [], 0
+    for part in parts:
         seed = _series_hash(part.symbol, part.exchange, timeframe)
         cut = [a[part.begin : part.end] for a in arrays]
+        turns = [_within(rows_of_side, part) for rows_of_side in swings]
         state = _kernel_state(states.get((part.symbol, part.exchange)), seed, prm)
-        given = [*cut, part.first - part.begin, seed, *state, prm]
-        found.append(Scan(*scan_levels(*given)))
-        wanted.append((part, len(found[-1].ints)))
-    return LEVELS_TABLE.conform(_frame(bars, found, wanted, timeframe, params))
+        given = [*cut, *turns, part.first - part.begin, seed, *state, *rows, stops[-1], named, prm]
+        ints, floats, stop, names, first_ms = scan_levels(*given)
+        rows, named = Rows(ints, floats), named + len(names)
+        stops.append(stop)
+        hashes.append(names)
+        firsts.append(first_ms)
+    found = _Found(
+        Rows(rows.ints[:, : stops[-1]], rows.floats[:, : stops[-1]]), np.array(stops), np.concatenate(hashes), np.concatenate(firsts)
+    )
+    return _table(_frame(found, parts, timeframe, params), found)
 
 
 def levels_at(levels: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
@@ -147,13 +167,27 @@ def _arrays(bars: pl.DataFrame, indicators: pl.DataFrame) -> tuple[NDArray[np.in
     return ts, high, low, close, atr
 
 
-def _parts(bars: pl.DataFrame, timeframe: Timeframe, start: datetime) -> list[_Part]:
+def _parts(segments: Segments, start: datetime) -> list[_Part]:
     """Row spans of the series that have a bar at or after start."""
-    segments = split_segments(bars, timeframe, PIVOTS.restart_gap_bars)
     start_ms = int(_utc(start, "start").timestamp() * 1000)
     spans = zip(segments.names, segments.series_spans(), strict=True)
     parts = [_Part(*name, b, e, int(b + np.searchsorted(segments.ts[b:e], start_ms))) for name, (b, e) in spans]
     return [p for p in parts if p.first < p.end]
+
+
+def _swings(segments: Segments, high: Floats, low: Floats, params: PivotParams) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of swing lows and of swing highs in all bars, ascending."""
+    from altforecast.signal_scan import scan_pivots
+
+    sides = ((low, 1.0), (high, -1.0))
+    lows, highs = (scan_pivots(x, s, segments.starts, segments.stops, params.left_bars, params.right_bars)[0] for x, s in sides)
+    return lows, highs
+
+
+def _within(rows: NDArray[np.int64], part: _Part) -> NDArray[np.int64]:
+    """Those of ascending rows that lie in the part, counted from its first bar."""
+    begin, end = np.searchsorted(rows, (part.begin, part.end))
+    return rows[begin:end] - part.begin
 
 
 def _scan_params(timeframe: Timeframe, params: LevelParams, pivots: PivotParams) -> ScanParams:
@@ -204,34 +238,54 @@ def _kernel_state(live: pl.DataFrame | None, seed: np.uint64, prm: ScanParams) -
     return month_of(newest_ms), state, counts, names, firsts, n
 
 
-def _frame(
-    bars: pl.DataFrame, found: list[Scan], wanted: list[tuple[_Part, int]], timeframe: Timeframe, params: LevelParams
-) -> pl.DataFrame:
-    """Rows of table `levels` from the scans of all series."""
-    if not found:
-        return LEVELS_TABLE.empty()
-    opened = np.cumsum([0] + [len(s.hashes) for s in found[:-1]])
-    ints, floats = np.concatenate([s.ints for s in found]), np.concatenate([s.floats for s in found])
-    rows = ints[:, 0] + np.repeat([p.begin for p, _ in wanted], [n for _, n in wanted])
-    level = ints[:, 1] + np.repeat(opened, [n for _, n in wanted])
-    names = hex_ids(np.concatenate([s.hashes for s in found]))
-    first_ms = np.concatenate([s.first_ms for s in found])[level]
-    at = bars.select("ts", *SERIES, "close")[rows.astype(np.uint32)]
-    price, band, last_ms = floats[:, 0], floats[:, 1], floats[:, 2].astype(np.int64)
-    age = (at["ts"].to_physical().to_numpy() - last_ms) // timeframe.ms
-    sides = pl.Series(["resistance", "support"])
-    rows_of_table: pl.DataFrame = at.select(
-        "ts", *SERIES,
-        pl.lit(timeframe.value).alias("timeframe"),
-        names.gather(level).alias("id"),
-        pl.Series(EVENTS).gather(ints[:, 2]).alias("event"),
-        pl.Series("price", price), pl.Series("band", band),
-        sides.gather((ints[:, 3] > 0).astype(np.uint32)).alias("side"),
-        *(pl.Series(name, ints[:, k].astype(np.int64)) for name, k in (("n_pivots", 4), ("n_touches", 5), ("n_breaks", 6))),
-        pl.Series("strength", level_strength(ints[:, 5].astype(np.float64), age.astype(np.float64), params.half_life_bars)),
-        pl.Series("distance_atr", (at["close"].to_numpy() - price) * params.touch_atr / band),
-        pl.Series("first_touch_ts", first_ms).cast(TS), pl.Series("last_touch_ts", last_ms).cast(TS),
-        pl.Series("n_bars_since_touch", age),
-        (pl.col("ts") + pl.duration(milliseconds=timeframe.ms)).cast(TS).alias("known_at"),
-    )  # fmt: skip
-    return rows_of_table
+def _frame(found: _Found, parts: list[_Part], timeframe: Timeframe, params: LevelParams) -> pl.DataFrame:
+    """Rows of table `levels`, in the order of the scan."""
+    ts, level, event, role, pivots, touches, breaks, last, age = found.rows.ints
+    price, band, distance = found.rows.floats
+    series = np.repeat(np.arange(len(parts), dtype=np.uint32), np.diff(found.stops))
+    level_of_row = level.astype(np.uint32)
+    moments = pl.Series(found.first_ms).cast(TS)
+    columns = {
+        "ts": pl.Series(ts).cast(TS),
+        "symbol": pl.Series([p.symbol for p in parts]).gather(series),
+        "exchange": pl.Series([p.exchange for p in parts]).gather(series),
+        "timeframe": pl.Series([timeframe.value]).new_from_index(0, len(ts)),
+        "id": hex_ids(found.hashes).gather(level_of_row),
+        "event": pl.Series(EVENTS).gather(event.astype(np.uint32)),
+        "price": price,
+        "band": band,
+        "side": pl.Series(["resistance", "support"]).gather(role.astype(np.uint32)),
+        "n_pivots": pivots,
+        "n_touches": touches,
+        "n_breaks": breaks,
+        "strength": _strengths(touches, age, params.half_life_bars),
+        "distance_atr": distance,
+        "first_touch_ts": moments.gather(level_of_row),
+        "last_touch_ts": pl.Series(last).cast(TS),
+        "n_bars_since_touch": age,
+        "known_at": pl.Series(ts + timeframe.ms).cast(TS),
+    }
+    return pl.DataFrame(columns)
+
+
+def _strengths(touches: NDArray[np.int64], age: NDArray[np.int64], half_life_bars: float) -> Floats:
+    """`level_strength` of whole numbers; powers are computed once per age where ages repeat, which spares most of the time."""
+    oldest = int(age.max(initial=0))
+    if oldest >= len(age) or age.min(initial=0) < 0:
+        return level_strength(touches.astype(np.float64), age.astype(np.float64), half_life_bars)
+    return touches * level_strength(np.ones(1), np.arange(oldest + 1, dtype=np.float64), half_life_bars)[age]
+
+
+def _table(frame: pl.DataFrame, found: _Found) -> pl.DataFrame:
+    """The frame as `Table.conform` gives it, without sorting and comparing texts where the numbers behind them prove order and values.
+
+    Series are sorted by name, ids order as their hashes and event codes as their names, so rows that rise strictly by these are
+    sorted and have no double key.
+    """
+    from altforecast.level_scan import OUT_EVENT, OUT_LEVEL, OUT_TS, is_ordered
+
+    LEVELS_TABLE.conform(frame.head(1))  # columns and types
+    ints = found.rows.ints
+    is_proven = is_ordered(ints[OUT_TS], ints[OUT_LEVEL], ints[OUT_EVENT], found.hashes, found.stops[1:])
+    is_proven &= bool(np.isfinite(found.rows.floats.sum())) and not any(frame.null_count().row(0))
+    return frame if is_proven else LEVELS_TABLE.conform(frame)
