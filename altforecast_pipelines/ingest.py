@@ -21,7 +21,7 @@ from altforecast_io.landing import landing_files
 from altforecast_io.settings import Settings
 from altforecast_io.store import inbox
 from altforecast_pipelines.intake import touched_by_landing
-from altforecast_pipelines.jobs import EVERYTHING_FROM_BARS
+from altforecast_pipelines.jobs import EVERYTHING_FROM_BARS, QUIET
 from altforecast_pipelines.partitions import clip, range_tags
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import SCOPE_TAG, TRIGGER_TAG, Plan, encode_plan, plan_range
@@ -29,7 +29,6 @@ from altforecast_pipelines.sensors import plan_inbox, plan_landing
 
 Progress = Callable[[str, str], None]
 """Called with a table and `started` or `done`."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 IMPORTED = ("bars", "bar_gaps")
 
 

@@ -11,10 +11,14 @@ EVERYTHING_FROM_BARS = (
     "bars", "bar_gaps", "indicators", "pivots", "divergences", "levels", "divergence_outcomes", "evidence", "regime", "market_report",
 )  # fmt: skip
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Events are in the event log; printing each of them too would be a tenth of a bar-close run."""
+
 on_bars = dg.define_asset_job(
     "on_bars",
     selection=dg.AssetSelection.assets(*EVERYTHING_FROM_BARS),
     executor_def=dg.in_process_executor,
+    config=QUIET,
     description="Everything that follows from bars, in one process: started by arrivals, imports and backfills.",
 )
 on_context = dg.define_asset_job(

@@ -46,7 +46,7 @@ def request(trigger: str, run_key: str, plan: Plan, house: House, lane: str = EX
     window = plan.window
     assert window is not None
     tags = {SCOPE_TAG: encode_plan(plan), TRIGGER_TAG: trigger, LANE_TAG: lane}
-    return dg.RunRequest(run_key=run_key, tags=tags | range_tags(clip(window, house.clock())))
+    return dg.RunRequest(run_key=run_key, run_config=jobs.QUIET, tags=tags | range_tags(clip(window, house.clock())))
 
 
 def plan_inbox(house: House, up_to: int) -> Plan | None:

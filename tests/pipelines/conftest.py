@@ -19,7 +19,8 @@ from altforecast_io.landing import write_landing
 from altforecast_io.settings import Settings
 from altforecast_io.sources.tradingview import Alert
 from altforecast_io.store import inbox
-from altforecast_pipelines.ingest import QUIET, job, open_instance
+from altforecast_pipelines.ingest import job, open_instance
+from altforecast_pipelines.jobs import QUIET
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.sensors import inbox_sensor
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from altforecast.errors import SettingsError
 from altforecast_io.dagster_home import dagster_yaml, write_dagster_home
