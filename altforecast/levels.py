@@ -133,7 +133,8 @@ def levels_at(levels: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
 
     levels: rows of table `levels` that reach back at least to the newest month start of each series. as_of: UTC-aware; only rows with
     known_at <= as_of count. Each row is the level's last one, with n_bars_since_touch and strength aged by the clock to the
-    last bar closed at as_of; band and distance_atr stay as of the row. Evicted levels are left out. Empty in, empty out.
+    last bar closed at as_of; side, band and distance_atr stay as of the row (`levels_now` moves
+    them). Evicted levels are left out. Empty in, empty out.
     """
     known = levels.filter(pl.col("known_at") <= _utc(as_of, "as_of"))
     last = _live_rows(known)
@@ -144,6 +145,46 @@ def levels_at(levels: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     aged = last.with_columns(n_bars_since_touch=since_ms // tf_ms - 1)
     touches, age = (aged[c].cast(pl.Float64).to_numpy() for c in ("n_touches", "n_bars_since_touch"))
     return LEVELS_TABLE.conform(aged.with_columns(strength=pl.Series(level_strength(touches, age, LEVELS.half_life_bars))))
+
+
+def levels_now(
+    state: pl.DataFrame, close: float, atr: float | None, n_bars_since: NDArray[np.int64], params: LevelParams = LEVELS
+) -> pl.DataFrame:
+    """Levels of one series brought from their last events up to a newer bar; same rows, order and columns.
+
+    state: as `levels_at` gives it, one series. close: of the newest bar [quote], finite. atr: newest ATR [quote]; None, NaN or 0 where
+    unknown. n_bars_since: bars by the clock from each level's last row (its ts) to the newest bar, shape (rows,), >= 0 [bars].
+    side turns where the newest close breaks the level and the log does not say so yet (`n_breaks` stays what the log says); a row of
+    the newest bar itself has its side already. Without ATR, side and band stay and the old band measures the distance.
+    ts, event and known_at stay those of the last event. Empty in, empty out. Raises InputError for a close that is no number and for
+    n_bars_since of another length or below 0. Method: docs/methods/levels.md.
+    """
+    _check_now(state, close, n_bars_since)
+    is_known = atr is not None and atr > 0.0
+    band = np.full(state.height, params.touch_atr * atr) if atr is not None and is_known else state["band"].to_numpy()
+    above = close - state["price"].to_numpy()
+    is_support = (state["side"] == "support").to_numpy()
+    reach = band * (params.break_atr / params.touch_atr)
+    is_broken = (np.where(is_support, above, -above) < -reach) & (n_bars_since > 0) & is_known
+    ts, touched, known = (state[c].to_physical().to_numpy() for c in ("ts", "last_touch_ts", "known_at"))
+    age = (ts - touched) // (known - ts) + n_bars_since
+    touches = state["n_touches"].cast(pl.Float64).to_numpy()
+    return state.with_columns(
+        pl.Series("band", band, pl.Float64),
+        pl.Series("side", np.where(is_support ^ is_broken, "support", "resistance").tolist(), pl.String),
+        pl.Series("strength", level_strength(touches, age.astype(np.float64), params.half_life_bars), pl.Float64),
+        pl.Series("distance_atr", above * params.touch_atr / band, pl.Float64),
+        pl.Series("n_bars_since_touch", age, pl.Int64),
+    )
+
+
+def _check_now(state: pl.DataFrame, close: float, n_bars_since: NDArray[np.int64]) -> None:
+    if not np.isfinite(close):
+        raise InputError("close", close, "must be a finite number")
+    if len(n_bars_since) != state.height:
+        raise InputError("n_bars_since", len(n_bars_since), f"needs one number per level, {state.height}")
+    if state.height and n_bars_since.min() < 0:
+        raise InputError("n_bars_since", int(n_bars_since.min()), "the newest bar may not lie before a level's last row")
 
 
 def _live_rows(levels: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import pytest
 
 from altforecast.errors import InputError
 from altforecast.event_ids import event_ids, hex_ids
-from altforecast.levels import EVENTS, find_levels, level_strength, level_warmup_bars, levels_at
+from altforecast.levels import EVENTS, find_levels, level_strength, level_warmup_bars, levels_at, levels_now
 from altforecast.params import LEVELS, PIVOTS, LevelParams
 from altforecast.tables import LEVELS as TABLE
 from altforecast.tables import TS
@@ -288,6 +288,71 @@ def test_levels_at_ages_and_leaves_out_the_evicted() -> None:
     assert gone.len() > 0
     assert not set(gone) & set(state["id"])
     assert levels_at(TABLE.empty(), as_of).is_empty()
+
+
+def test_levels_now_equals_what_the_log_would_say_at_that_bar() -> None:
+    """A `carried` row shows every level as of its own bar: moving the rows before it there must give the same numbers."""
+    bars = market(17, 1400)
+    ind, month = mean_range(bars), datetime(2024, 2, 1, tzinfo=UTC)
+    found = find_levels(bars, ind, Timeframe.H1, EVER)
+    at_bar = found.filter(pl.col("ts") == month)
+    plain = at_bar.filter(pl.len().over("id") == 1, pl.col("event") == "carried")
+    before = levels_at(found.filter(pl.col("ts") < month), month).join(plain, on="id", how="semi").sort("id")
+    assert before.height > 10
+    close = bars.filter(pl.col("ts") == month)["close"][0]
+    atr = ind.filter(pl.col("ts") == month)["atr_14"][0]
+    since = np.array([(month - ts) // HOUR for ts in before["ts"]])
+    now = levels_now(before, close, atr, since)
+    moved = ("id", "price", "side", "n_touches", "n_bars_since_touch")
+    assert now.select(moved).equals(plain.sort("id").select(moved))
+    for name in ("band", "distance_atr", "strength"):
+        assert now[name].to_list() == pytest.approx(plain.sort("id")[name].to_list())
+    assert not before["distance_atr"].equals(now["distance_atr"])
+    assert now.schema == TABLE.schema
+
+
+def one_level(side: str = "support") -> pl.DataFrame:
+    """A level at 100, ATR 4 then, last event two bars after its last touch."""
+    row = {
+        "ts": START, "symbol": "AAA-USDT", "exchange": "x", "timeframe": "1h", "id": "0" * 16, "event": "joined", "price": 100.0,
+        "band": 1.0, "side": side, "n_pivots": 2, "n_touches": 4, "n_breaks": 0, "strength": 4.0, "distance_atr": 0.5,
+        "first_touch_ts": START - 20 * HOUR, "last_touch_ts": START - 2 * HOUR, "n_bars_since_touch": 2, "known_at": START + HOUR,
+    }  # fmt: skip
+    return pl.DataFrame([row]).cast(TABLE.schema).select(TABLE.schema.names())
+
+
+@pytest.mark.parametrize(
+    ("side", "close", "since", "expected"),
+    [
+        ("support", 98.6, 5, "support"), ("support", 98.4, 5, "resistance"), ("support", 98.4, 0, "support"),
+        ("resistance", 101.6, 5, "support"), ("resistance", 90.0, 5, "resistance"),
+    ],
+)  # fmt: skip
+def test_levels_now_turns_broken_levels(side: str, close: float, since: int, expected: str) -> None:
+    now = levels_now(one_level(side), close, 2.0, np.array([since])).row(0, named=True)
+    assert (now["side"], now["band"], now["n_breaks"]) == (expected, 0.5, 0)
+    assert now["distance_atr"] == pytest.approx((close - 100.0) / 2.0)
+    assert now["n_bars_since_touch"] == 2 + since
+    assert now["strength"] == pytest.approx(4 * 0.5 ** ((2 + since) / 500))
+    assert (now["ts"], now["event"], now["known_at"]) == (START, "joined", START + HOUR)
+
+
+@pytest.mark.parametrize("atr", [None, math.nan, 0.0])
+def test_levels_now_without_atr_measures_by_the_old_band(atr: float | None) -> None:
+    now = levels_now(one_level(), 80.0, atr, np.array([7])).row(0, named=True)
+    assert (now["side"], now["band"], now["distance_atr"], now["n_bars_since_touch"]) == ("support", 1.0, -5.0, 9)
+
+
+def test_levels_now_of_nothing() -> None:
+    assert levels_now(TABLE.empty(), 1.0, 1.0, np.empty(0, np.int64)).equals(TABLE.empty())
+
+
+@pytest.mark.parametrize(
+    ("close", "since", "field"), [(math.nan, [1], "close"), (1.0, [1, 2], "n_bars_since"), (1.0, [-1], "n_bars_since")]
+)
+def test_levels_now_refuses(close: float, since: list[int], field: str) -> None:
+    with pytest.raises(InputError, match=field):
+        levels_now(one_level(), close, 1.0, np.array(since))
 
 
 def test_level_strength_values() -> None:

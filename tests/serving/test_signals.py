@@ -116,8 +116,8 @@ def test_list_divergences_carries_the_words_of_the_evidence(client: TestClient) 
 
 def test_read_levels_gives_live_levels_nearest_first(client: TestClient) -> None:
     rows = client.get("/api/levels/BTC/1h").json()["data"]
-    assert [r["id"] for r in rows] == ["level-b", "level-a"]
-    assert rows[0]["price"] == 101.5
+    assert [r["id"] for r in rows] == ["level-a", "level-b"]
+    assert rows[1]["price"] == 101.5
     assert rows[0]["evidence"]["n"] == 400
     assert rows[0]["n_bars_since_touch"] > 0
 
