@@ -17,7 +17,7 @@ import dagster as dg
 
 from altforecast_io.lake import month_start
 from altforecast_io.landing import landing_files
-from altforecast_io.store import inbox
+from altforecast_io.store import heartbeats, inbox
 from altforecast_pipelines import jobs
 from altforecast_pipelines.instance import EXPRESS, LANE_TAG, QUEUED
 from altforecast_pipelines.intake import touched_by_inbox, touched_by_landing, waiting_rows
@@ -35,6 +35,7 @@ LEFT_BEHIND = timedelta(minutes=3)
 LANDING_FILES_PER_RUN = 2_000
 EXPRESS_BYTES = 2_000_000
 """Landing files up to this size together are built at once (a scheduled fetch is far smaller); an import queues."""
+HEARTBEAT = "dagster-sensors"
 RUNNING = dg.DefaultSensorStatus.RUNNING
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,
@@ -91,7 +92,8 @@ def is_in_progress(instance: dg.DagsterInstance, job: str = "on_bars") -> bool:
 
 @dg.sensor(job=jobs.on_bars, minimum_interval_seconds=1, default_status=RUNNING, description="Alerts in the inbox start one run.")
 def inbox_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[House]) -> dg.SensorResult | dg.SkipReason:
-    """Cursor: id of the newest inbox row that a run was asked for."""
+    """Cursor: id of the newest inbox row that a run was asked for. Each tick is a sign of life for `/health`."""
+    heartbeats.beat(house.store, HEARTBEAT, house.clock(), {"sensor": "inbox_sensor"})
     cursor = int(context.cursor or 0)
     up_to = wait_for_inbox(house, cursor, lambda: is_in_progress(context.instance), WAIT_S)
     plan = plan_inbox(house, up_to) if up_to > cursor else None

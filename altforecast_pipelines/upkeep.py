@@ -12,12 +12,15 @@ from altforecast.symbols import METRIC_TIMEFRAMES
 from altforecast.types import Series, Timeframe
 from altforecast_io.lake import Lake
 from altforecast_io.landing import write_landing
+from altforecast_io.store import inbox
 from altforecast_pipelines.resources import House
 
 RUNS_KEPT_DAYS = 30
 RUNS_DELETED_AT_ONCE = 500
 REVISION_MONTHS_KEPT = 36
 PROVENANCE_LOG_BYTES = 20_000_000
+INBOX_KEPT_DAYS = 400
+"""Built alerts older than this leave the inbox; their bars stay in the lake."""
 LEFTOVER_AGE = timedelta(hours=6)
 GAP_DAYS = 400
 """Holes older than this are not asked for again."""
@@ -61,14 +64,15 @@ def refill_gaps(context: dg.OpExecutionContext, house: dg.ResourceParam[House]) 
     context.add_output_metadata({"asked": done.n_asked, "filled": done.n_filled, "failures": len(done.failures)})
 
 
-@dg.op(pool="upkeep", description="Delete old runs, leftovers of killed writers, old revisions; trim provenance logs.")
+@dg.op(pool="upkeep", description="Delete old runs, leftovers of killed writers, old revisions and built alerts; trim provenance logs.")
 def tidy(context: dg.OpExecutionContext, house: dg.ResourceParam[House]) -> None:
     now = house.clock()
     n_runs = delete_old_runs(context.instance, now)
     n_files = remove_leftovers(house.lake, now)
     n_revisions = drop_old_revisions(house.lake, now)
     n_logs = trim_provenance_logs(house.lake)
-    context.add_output_metadata({"runs": n_runs, "leftovers": n_files, "revision_months": n_revisions, "logs": n_logs})
+    n_alerts = inbox.prune(house.store, now - timedelta(days=INBOX_KEPT_DAYS))
+    context.add_output_metadata({"runs": n_runs, "leftovers": n_files, "revision_months": n_revisions, "logs": n_logs, "alerts": n_alerts})
 
 
 def delete_old_runs(instance: dg.DagsterInstance, now: datetime) -> int:

@@ -23,6 +23,7 @@ DOC = (
 
 @dg.asset(check_specs=check_specs("bars", CHECKS), **shared_options("bars", "bars", DOC))  # type: ignore[untyped-decorator]
 def bars(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
+    """Take in what arrived and write the months it belongs to."""
     plan = plan_of(context, house)
     built = take_in(house, plan, house.provenance("bars", context.run_id))
     yield dg.MaterializeResult(metadata=account(built), check_results=list(results(house, "bars", built, CHECKS)))

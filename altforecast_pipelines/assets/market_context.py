@@ -24,6 +24,7 @@ DOC = "A supplier that fails leaves no row: a missing figure is missing, never 0
 
 @dg.asset(check_specs=check_specs("market_context", CHECKS), pool="context", **shared_options("market_context", "market", DOC))  # type: ignore[untyped-decorator]
 def market_context(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
+    """Ask every supplier once and keep its readings."""
     from altforecast_io.market_context import fetch_market_context
 
     readings, states = fetch_market_context(house.settings, house.clock)
