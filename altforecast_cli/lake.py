@@ -75,7 +75,7 @@ def show(
     filters = [(k, v) for k, v in (("symbol", symbol), ("timeframe", timeframe)) if v]
     where = " AND ".join(f'"{k}" = ?' for k, _ in filters) or "true"
     query = f'SELECT * FROM "{name}" WHERE {where} ORDER BY ts DESC LIMIT {limit}'
-    _print(connect(open_lake()).execute(query, [v for _, v in filters]).to_arrow_table(), "table")
+    _print(connect(open_lake()).sql(query, params=[v for _, v in filters]), "table")
 
 
 @cli.command("sql")
@@ -83,20 +83,21 @@ def sql(
     query: Annotated[str, typer.Argument(help="DuckDB SQL; - reads standard input")],
     output: Annotated[str, typer.Option("--format", help="table, csv or json")] = "table",
 ) -> None:
-    """Run SQL over the lake; every table of the registry is a view."""
+    """Run SQL over the lake; every table of the registry is a view. It is your own DuckDB: COPY ... TO writes files."""
     if output not in FORMATS:
         raise InputError("format", output, "unknown format", FORMATS)
     text = sys.stdin.read() if query == "-" else query
+    connection = connect(open_lake())
     try:
-        relation = connect(open_lake()).sql(text)
+        relation = connection.sql(text)
+        if relation is not None:
+            _print(relation, output)
     except duckdb.Error as error:
         raise InputError("query", text, str(error).splitlines()[0]) from None
-    if relation is not None:
-        _print(relation.to_arrow_table(), output)
 
 
-def _print(arrow: Any, output: str) -> None:
-    frame = pl.DataFrame(pl.from_arrow(arrow))
+def _print(relation: duckdb.DuckDBPyRelation, output: str) -> None:
+    frame = _frame(relation)
     if output == "csv":
         typer.echo(frame.write_csv(), nl=False)
     elif output == "json":
@@ -104,6 +105,14 @@ def _print(arrow: Any, output: str) -> None:
     else:
         with pl.Config(tbl_rows=200, tbl_cols=40, tbl_width_chars=200, tbl_hide_dataframe_shape=True, fmt_str_lengths=60):
             typer.echo(str(frame))
+
+
+def _frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """Rows as Polars; types that Polars lacks (intervals, for one) as DuckDB's own text."""
+    try:
+        return pl.DataFrame(relation.pl())
+    except (pl.exceptions.PolarsError, duckdb.Error):
+        return pl.DataFrame(relation.project(", ".join(f'CAST("{c}" AS VARCHAR) AS "{c}"' for c in relation.columns)).pl())
 
 
 @cli.command("export")

@@ -364,12 +364,17 @@ def _discard(temporary: Path) -> None:
 
 
 def _sync_and_rename(temporary: Path, path: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)  # the new name must outlive a power cut too: what it replaces may be marked as built right after
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.replace(path)
 
 
 def table_names() -> list[str]:

@@ -47,7 +47,10 @@ def export(lake: Lake, path: Path) -> dict[str, int]:
     if path.exists():
         raise InputError("file", str(path), "exists already; give a new name")
     connection = connect(lake)
-    connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS out")
+    try:
+        connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS out")
+    except duckdb.Error as error:
+        raise InputError("file", str(path), f"cannot be written: {str(error).splitlines()[0]}") from None
     counts = {}
     for name in TABLES:
         connection.execute(f'CREATE TABLE out."{name}" AS SELECT * FROM "{name}"')

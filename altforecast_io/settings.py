@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from altforecast.errors import AltForecastError, SettingsError
-from altforecast.symbols import DEFAULT_TV_BTC_SYMBOL, parse_symbol, parse_timeframe, parse_venue
+from altforecast.errors import SettingsError
+from altforecast.symbols import DEFAULT_TV_BTC_SYMBOL, RESERVE_VENUES, VENUES, parse_symbol, parse_timeframe, parse_venue
+from altforecast_io.setting_values import URL_SCHEMES, mask_url, networks, number, own
 
 PUMPPORTAL_DOCUMENTATION_URL = "pumpportal.fun/data-api/real-time"
 Positive = Annotated[int, Field(gt=0)]
@@ -235,12 +235,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_allowed_ips", "trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            try:
-                ip_network(part, strict=False)
-            except ValueError:
-                raise ValueError(f"{part!r} is no address or network such as 52.89.214.238 or 10.0.0.0/8") from None
-        return value
+        return networks(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -250,22 +245,43 @@ class Settings(BaseSettings):
     @field_validator("exchange", "bars_exchange")
     @classmethod
     def _venue(cls, value: str) -> str:
-        return _own(parse_venue, value)
+        venue = own(parse_venue, value)
+        if venue not in (*VENUES, *RESERVE_VENUES):
+            raise ValueError(f"unknown venue; allowed: {', '.join((*VENUES, *RESERVE_VENUES))}")
+        return venue
+
+    @field_validator("redis_url", "celery_broker_url", "dagster_postgres_url", "public_base_url", "context_dxy_url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        schemes = URL_SCHEMES[str(info.field_name)]
+        if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("exchange_base_urls_text")
+    @classmethod
+    def _venue_urls(cls, value: str) -> str:
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            venue, _, url = part.partition("=")
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{part!r} is not venue=http://...")
+            own(parse_venue, venue)
+        return value
 
     @field_validator("symbol")
     @classmethod
     def _symbol(cls, value: str) -> str:
-        return _own(parse_symbol, value)
+        return own(parse_symbol, value)
 
     @field_validator("tracked_symbols")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_own(parse_symbol, v) for v in value)
+        return tuple(own(parse_symbol, v) for v in value)
 
     @field_validator("timeframe")
     @classmethod
     def _timeframe(cls, value: str) -> str:
-        return _own(lambda text: parse_timeframe(text).value, value)
+        return own(lambda text: parse_timeframe(text).value, value)
 
     @field_validator("timezone")
     @classmethod
@@ -282,8 +298,8 @@ class Settings(BaseSettings):
         exchange, colon, ticker = value.partition(":")
         if not colon:
             raise ValueError("must look like EXCHANGE:TICKER, for example BINANCE:BTCUSDT")
-        _own(parse_venue, exchange)
-        _own(parse_symbol, ticker)
+        own(parse_venue, exchange)
+        own(parse_symbol, ticker)
         return value
 
     @field_validator("pumpportal_ws_url")
@@ -310,13 +326,6 @@ class Settings(BaseSettings):
         return self
 
 
-def _own(parse: Any, value: str) -> str:
-    try:
-        return str(parse(value))
-    except AltForecastError as error:
-        raise ValueError(str(error)) from None
-
-
 def _line(cls: type[Settings], error: Any) -> str:
     field = str(error["loc"][0]) if error["loc"] else ""
     info = cls.model_fields.get(field)
@@ -328,14 +337,6 @@ def _line(cls: type[Settings], error: Any) -> str:
     is_secret = info is not None and "Secret" in str(info.annotation)
     shown = "" if not error["loc"] else f", got {'***' if is_secret else repr(mask_url(str(error['input'])))}"
     return f"{variable}: {error['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def mask_url(text: str) -> str:
-    """The text with a password inside a URL replaced by ***."""
-    head, sep, tail = text.partition("://")
-    credentials, at, rest = tail.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    return f"{head}{sep}{user}:***@{rest}" if sep and at and colon else text
 
 
 TEST_VARIABLES = ("ALTFORECAST_REAL_DATA", "ALTFORECAST_SCREENSHOTS")
@@ -355,7 +356,8 @@ def contradictions(environ: Any) -> None:
         f"{name}: unknown variable; known: {', '.join(ours)}" for name in environ if name.startswith("ALTFORECAST_") and name not in known
     ]
     for milliseconds, seconds in _BUDGETS:
-        if environ.get(milliseconds) and environ.get(seconds) and float(environ[milliseconds]) != 1000 * float(environ[seconds]):
+        budgets = (number(environ.get(milliseconds)), number(environ.get(seconds)))
+        if budgets[0] is not None and budgets[1] is not None and budgets[0] != 1000 * budgets[1]:
             lines.append(f"{milliseconds} and {seconds} contradict each other: set only {milliseconds}")
     for info in Settings.model_fields.values():
         choices = info.validation_alias.choices if isinstance(info.validation_alias, AliasChoices) else []

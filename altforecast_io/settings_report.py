@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import AliasChoices, SecretStr
 
-from altforecast_io.settings import Settings, mask_url
+from altforecast_io.setting_values import mask_url
+from altforecast_io.settings import Settings
 
 
 @dataclass(frozen=True)

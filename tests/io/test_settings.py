@@ -61,6 +61,11 @@ def test_load_telegram_secret_alias(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TZ", "Mars/Olympus", ("TZ", "Mars/Olympus", "IANA")),
         ("PUMPPORTAL_WS_URL", "wss://pumpportal.fun/data-api/real-time", ("PUMPPORTAL_WS_URL", "documentation page", "/api/data")),
         ("WEBHOOK_ALLOWED_IPS", "52.89.214.238,tradingview", ("WEBHOOK_ALLOWED_IPS", "'tradingview'", "address")),
+        ("EXCHANGE", "foo", ("EXCHANGE", "'foo'", "binance", "gate")),
+        ("EXCHANGE_BASE_URLS", "junk", ("EXCHANGE_BASE_URLS", "'junk'", "venue=http")),
+        ("REDIS_URL", "foo", ("REDIS_URL", "'foo'", "redis://")),
+        ("PUBLIC_BASE_URL", "ftp://x", ("PUBLIC_BASE_URL", "ftp://x", "https://")),
+        ("PERF_BUDGET_DECISION_P99_MS", "abc", ("PERF_BUDGET_DECISION_P99_MS", "'abc'", "integer")),
         ("TV_BTC_SYMBOL", "BTCUSDT", ("TV_BTC_SYMBOL", "EXCHANGE:TICKER")),
         ("ALTFORECAST_HOEM", "x", ("ALTFORECAST_HOEM", "unknown", "ALTFORECAST_HOME")),
     ],
@@ -74,6 +79,20 @@ def test_load_refuses_with_one_line(monkeypatch: pytest.MonkeyPatch, name: str, 
     assert "hunter2" not in text
     for word in words:
         assert word in text
+
+
+def test_load_names_the_value_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMEFRAME", "7h")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert str(caught.value).count("'7h'") == 1
+
+
+def test_load_refuses_contradicting_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERF_BUDGET_DECISION_P99_MS", "700")
+    monkeypatch.setenv("PERF_BUDGET_DECIDE_P99", "0.5")
+    with pytest.raises(SettingsError, match="contradict"):
+        Settings.load()
 
 
 def test_load_refuses_contradicting_names(monkeypatch: pytest.MonkeyPatch) -> None:

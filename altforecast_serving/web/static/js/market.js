@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const chart = new PriceChart(byId("chart"), document.body.dataset.zone || "UTC");
 let choices = [];
 let asked = 0;
+let unknown = null;
 
 function seriesPath(choice, noun) {
   return `/api/${noun}/${encodeURIComponent(choice.name)}/${byId("timeframe").value}`;
@@ -25,6 +26,7 @@ function fillMarkets(symbols) {
   const wanted = new URLSearchParams(location.search);
   const index = choices.findIndex((c) => c.name === (wanted.get("metric") ?? "BTC") && (!wanted.get("exchange") || c.exchange === wanted.get("exchange")));
   byId("metric").value = String(Math.max(0, index));
+  if (index < 0) unknown = `There is no series ${wanted.get("metric")} here; showing ${choices[0].label}.`;
   fillTimeframes(wanted.get("timeframe") ?? "1h");
   if (wanted.get("limit") && [...byId("limit").options].some((o) => o.value === wanted.get("limit"))) byId("limit").value = wanted.get("limit");
 }
@@ -85,7 +87,7 @@ async function load() {
       get("/api/divergences", divergenceQuery), get(seriesPath(choice, "levels"), { exchange: choice.exchange })]);
     if (mine !== asked) return;
     showBarsEverywhere(bars, indicators, divergences, levels);
-    showNotice([...(bars.warnings ?? [])].slice(0, 2));
+    showNotice([unknown, ...(bars.warnings ?? [])].slice(0, 3));
   } catch (error) {
     if (mine === asked) showNotice([error.message]);
   }
@@ -132,7 +134,7 @@ try {
   showNotice([error.message]);
   document.body.dataset.loaded = "failed";
 }
-byId("metric").addEventListener("change", () => { fillTimeframes(byId("timeframe").value); load(); });
+byId("metric").addEventListener("change", () => { unknown = null; fillTimeframes(byId("timeframe").value); load(); });
 for (const id of ["timeframe", "limit", "show-divergences", "show-levels", "show-averages"]) byId(id).addEventListener("change", load);
 for (const view of ["chart", "table"]) byId(`view-${view}`).addEventListener("click", () => selectView(view));
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
