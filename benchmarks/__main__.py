@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent / "docs" / "performance.md"
 TIMEOUT_SEC = 1200
+LOCAL_BROKER = "amqp://guest:guest@127.0.0.1:5672//"
+VARIANTS: dict[str, list[list[str]]] = {"bench_latency": [[], ["--broker", LOCAL_BROKER]]}
+"""Arguments of the runs of a script; one run without arguments where it is not named."""
 
 
 def main(wanted: list[str]) -> int:
@@ -32,8 +36,12 @@ def main(wanted: list[str]) -> int:
 
 
 def _run(script: Path) -> list[dict[str, Any]]:
-    print(f"== {script.stem}", flush=True)
-    command = [sys.executable, "-m", f"benchmarks.{script.stem}"]
+    return [row for words in VARIANTS.get(script.stem, [[]]) for row in _run_once(script, words)]
+
+
+def _run_once(script: Path, words: list[str]) -> list[dict[str, Any]]:
+    print(f"== {script.stem} {' '.join(words)}", flush=True)
+    command = [sys.executable, "-m", f"benchmarks.{script.stem}", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SEC, cwd=HERE.parent, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for row in rows:
@@ -57,9 +65,18 @@ def _report(results: dict[str, Any]) -> str:
     for name, rows in sorted(results.items()):
         lines += [f"## {name}", "", "| measure | value |", "|---|---|"]
         for row in rows:
-            lines += [f"| {key} | {value} |" for key, value in row.items()]
+            lines += [f"| {key} | {value} |" for key, value in _flat(row)]
         lines.append("")
     return "\n".join(lines)
+
+
+def _flat(row: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        name = f"{before}{key}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
 
 
 if __name__ == "__main__":

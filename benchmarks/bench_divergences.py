@@ -25,7 +25,7 @@ def main(n_symbols: int = 232, n_bars: int = 43_200) -> None:
     are processor time, so that other work on the machine disturbs little.
     """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before Polars counts its threads
-    import bench_indicators
+    from benchmarks import bench_indicators
     import polars as pl
 
     n = n_symbols * n_bars
