@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,29 @@ TIMEOUT_SEC = 1200
 LOCAL_BROKER = "amqp://guest:guest@127.0.0.1:5672//"
 VARIANTS: dict[str, list[list[str]]] = {"bench_latency": [[], ["--broker", LOCAL_BROKER]]}
 """Arguments of the runs of a script; one run without arguments where it is not named."""
+
+
+GOALS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("six indicators, 10 M bars: time against raw TA-Lib", "<= 2.5 (aim 1.5)", lambda r: r["bench_indicators"][0]["ratio_all_threads"]),
+    ("the same, peak above the input [GiB]", "<= 1", lambda r: r["bench_indicators"][0]["peak_above_input_gib"]),
+    (
+        "divergences, LZ4 Parquet to events, RSI [M bars/s and core]",
+        ">= 15 (aim 25)",
+        lambda r: r["bench_divergences"][0]["lz4"]["m_bars_per_s_rsi"],
+    ),
+    ("levels, Parquet to events [M bars/s and core]", ">= 3.5", lambda r: round(r["bench_levels"][-1]["bars_per_s"] / 1e6, 2)),
+    ("backfill of the real files, Dagster against direct", "<= 1.3 (aim 1.1)", lambda r: r["bench_backfill"][0]["ratio"]),
+    ("webhook, 64 senders: durable acknowledgements per second", ">= 1000", lambda r: r["bench_webhook"][0]["acks_per_s"]),
+    ("the same, p99 [ms]", "< 50", lambda r: r["bench_webhook"][0]["p99_ms"]),
+    ("/api/bars/BTC/1h?limit=100 over 10 M bars, 8 clients, p99 [ms]", "< 25", lambda r: r["bench_api"][0]["same_question"]["p99_ms"]),
+    ("the same, requests per second", ">= 300", lambda r: r["bench_api"][0]["same_question"]["per_second"]),
+    ("alert acknowledged to bar readable, slowest [ms]", "< 100", lambda r: r["bench_demo"][0]["alert_to_readable_max_ms"]),
+    ("alert to derived signals, no broker, median [s]", "<= 6 (aim 1.5)", lambda r: r["bench_latency"][0]["median_s"]),
+    ("alert to derived signals, RabbitMQ, median [s]", "<= 1.5", lambda r: r["bench_latency"][1]["median_s"]),
+    ("make demo, empty caches, to the first divergence [s]", "< 180", lambda r: r["bench_demo"][0]["cold_to_first_divergence_s"]),
+    ("realtime process in the demo [MB]", "< 300", lambda r: r["bench_demo"][0]["realtime_rss_mb"]),
+)
+"""What is asked, its bar, and where the figure stands in the results."""
 
 
 def main(wanted: list[str]) -> int:
@@ -62,12 +85,22 @@ def _report(results: dict[str, Any]) -> str:
         "# Performance", "", "Written by `make bench`; trust ratios, not seconds: the machine is a shared virtual one.", "",
         f"Machine: {_machine()}. Date: {datetime.now(UTC):%Y-%m-%d}.", "",
     ]  # fmt: skip
+    lines += ["| goal | bar | measured |", "|---|---|---|"]
+    lines += [f"| {goal} | {bar} | {_figure(find, results)} |" for goal, bar, find in GOALS]
+    lines.append("")
     for name, rows in sorted(results.items()):
         lines += [f"## {name}", "", "| measure | value |", "|---|---|"]
         for row in rows:
             lines += [f"| {key} | {value} |" for key, value in _flat(row)]
         lines.append("")
     return "\n".join(lines)
+
+
+def _figure(find: Callable[[Any], Any], results: dict[str, Any]) -> Any:
+    try:
+        return find(results)
+    except (KeyError, IndexError):
+        return "not measured"
 
 
 def _flat(row: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

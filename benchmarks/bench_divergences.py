@@ -25,8 +25,9 @@ def main(n_symbols: int = 232, n_bars: int = 43_200) -> None:
     are processor time, so that other work on the machine disturbs little.
     """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before Polars counts its threads
-    from benchmarks import bench_indicators
     import polars as pl
+
+    from benchmarks import bench_indicators
 
     n = n_symbols * n_bars
     result: dict[str, object] = {"bench": "divergences", "n_bars": n, "polars_threads": pl.thread_pool_size()}
