@@ -3,8 +3,9 @@
 What belongs here: reading arrivals, merging them month by month, marking them taken. What does not: deciding when
 (`sensors`) and rebuilding what rests on bars (`build`).
 
-Order of writes: revisions, bars, then the mark in the inbox and the removal of landing files. A run that is killed in
-between leaves its arrivals waiting; taking them in again changes nothing, because merging is idempotent.
+Order of writes: revisions, bars, the marker of what is due (`due`), then the mark in the inbox and the removal of landing
+files. A run that is killed in between leaves its arrivals waiting or its marker; taking arrivals in again changes nothing,
+because merging is idempotent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from altforecast_io.landing import landing_files, remove_landing
 from altforecast_io.provenance import Input, Provenance
 from altforecast_io.store import inbox
 from altforecast_io.store.engine import Store
+from altforecast_pipelines import due
 from altforecast_pipelines.build import Built, n_rows, series_of, summary, turn
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import Plan, Touched
@@ -48,6 +50,8 @@ def take_in(house: House, plan: Plan, provenance: Provenance) -> Built:
                 merged, parts = merge_into(house.lake, timeframe, window, chunk, record)
             frames.append(merged)
             written += parts
+    if rows or files:
+        due.mark(house, provenance.run_id, plan)
     if rows:
         inbox.mark_built(house.store, plan.inbox_to, provenance.run_id)
     remove_landing(files)

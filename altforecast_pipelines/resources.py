@@ -5,6 +5,7 @@ What belongs here: opening them once per process. What does not: reading or writ
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from altforecast import CODE_VERSION
 from altforecast_io.clock import Clock, utc_now
@@ -13,6 +14,9 @@ from altforecast_io.provenance import Provenance
 from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 
+if TYPE_CHECKING:
+    from altforecast_pipelines.due import Progress
+
 
 class House:
     """Settings, clock, lake and store of one environment; each is opened at its first use and kept (resource key `house`)."""
@@ -20,6 +24,8 @@ class House:
     def __init__(self, load_settings: Callable[[], Settings] = Settings.load, clock: Clock = utc_now) -> None:
         self._load_settings = load_settings
         self.clock = clock
+        self.progress: dict[str, Progress] = {}
+        """What the run of this process has built so far (`due`)."""
 
     @cached_property
     def settings(self) -> Settings:

@@ -93,6 +93,41 @@ def plan_range(window: Window, timeframes: Iterable[Timeframe], inbox_to: int = 
     return Plan(tuple(Part(timeframe, window) for timeframe in timeframes), inbox_to, tuple(landing))
 
 
+def union(plans: Iterable[Plan], end: datetime | None = None) -> Plan:
+    """One plan that rebuilds what all the plans rebuild, each timeframe to its latest end or to `end`, whichever is later.
+
+    Arrivals are left out. A timeframe of which one plan rebuilds all series is rebuilt for all.
+    """
+    by_timeframe: dict[Timeframe, list[Part]] = {}
+    for part in (p for plan in plans for p in plan.derived):
+        by_timeframe.setdefault(part.timeframe, []).append(part)
+    return Plan(tuple(p for tf in sorted(by_timeframe, key=lambda t: t.ms) for p in _union_of_timeframe(tf, by_timeframe[tf], end)))
+
+
+def _union_of_timeframe(timeframe: Timeframe, parts: list[Part], end: datetime | None) -> list[Part]:
+    last = max(p.window.end for p in parts)
+    last = max(last, end) if end else last
+    if any(p.series is None for p in parts):
+        return [Part(timeframe, Window(min(p.window.start for p in parts), last))]
+    first_month: dict[tuple[Timeframe, Series], datetime] = {}
+    for part in parts:
+        for series in part.series or ():
+            start = part.window.start
+            first_month[timeframe, series] = min(start, first_month.get((timeframe, series), start))
+    return [_part(tf, Window(start, last), series) for (tf, start), series in sorted(_by_start(first_month).items(), key=_order)]
+
+
+def covers(plan: Plan, other: Plan) -> bool:
+    """Whether a plan rebuilds everything that another one rebuilds."""
+    return all(any(_covers_part(mine, part) for mine in plan.derived) for part in other.derived)
+
+
+def _covers_part(mine: Part, other: Part) -> bool:
+    is_inside = mine.window.start <= other.window.start and other.window.end <= mine.window.end
+    has_series = mine.series is None or (other.series is not None and other.series <= mine.series)
+    return mine.timeframe is other.timeframe and is_inside and has_series
+
+
 def _order(item: tuple[tuple[Timeframe, datetime], set[Series]]) -> tuple[int, datetime]:
     (timeframe, month), _ = item
     return timeframe.ms, month

@@ -18,7 +18,7 @@ import dagster as dg
 from altforecast_io.lake import month_start
 from altforecast_io.landing import landing_files
 from altforecast_io.store import heartbeats, inbox
-from altforecast_pipelines import jobs
+from altforecast_pipelines import due, jobs
 from altforecast_pipelines.instance import EXPRESS, LANE_TAG, QUEUED
 from altforecast_pipelines.intake import touched_by_inbox, touched_by_landing, waiting_rows
 from altforecast_pipelines.partitions import clip, range_tags
@@ -126,4 +126,17 @@ def landing_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[
     return dg.SensorResult([request("landing", key, plan_landing(house, files), house, EXPRESS if is_small else QUEUED)])
 
 
-SENSORS = (inbox_sensor, late_data_sensor, landing_sensor)
+@dg.sensor(job=jobs.on_bars, minimum_interval_seconds=30, default_status=RUNNING, description="Tables that a lost run left unbuilt.")
+def due_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[House]) -> dg.SensorResult | dg.SkipReason:
+    """One run for all markers whose time has come, while nothing runs; pauses grow and tries are bounded (`due`)."""
+    lost = [m.name for m in due.markers(house.lake) if m.is_given_up]
+    if lost:
+        context.log.warning(f"given up after {due.MAX_TRIES} runs, `altforecast backfill` builds them: {', '.join(lost)}")
+    found = [] if is_in_progress(context.instance) else due.retry(house.lake, house.clock())
+    if not found:
+        return dg.SkipReason(f"nothing is due, {len(lost)} given up")
+    digest = hashlib.sha256("\n".join(f"{m.name} {m.tries}" for m in found).encode()).hexdigest()[:16]
+    return dg.SensorResult([request("due", f"due:{digest}", due.union_of(house.lake, found), house, QUEUED)])
+
+
+SENSORS = (inbox_sensor, late_data_sensor, landing_sensor, due_sensor)

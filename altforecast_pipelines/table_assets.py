@@ -16,6 +16,7 @@ from altforecast import CODE_VERSION
 from altforecast.tables import table
 from altforecast.types import Window
 from altforecast_io.lake import next_month
+from altforecast_pipelines import due
 from altforecast_pipelines.build import Built, MarketStep, Step, build
 from altforecast_pipelines.checks import Check, check_specs, results
 from altforecast_pipelines.partitions import MONTHLY, ONE_RUN
@@ -54,6 +55,7 @@ def table_asset(
     def asset(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
         plan = plan_of(context, house)
         built = build(step, house, plan, context.run_id)
+        due.finish(house, context.run_id, step.table)
         yield dg.MaterializeResult(metadata=account(built), check_results=list(results(house, step.table, built, checked)))
 
     made: dg.AssetsDefinition = asset

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from altforecast_pipelines import due
 from altforecast_pipelines.checks import check_specs, no_future, ordered_prices, results, unique_keys
 from altforecast_pipelines.intake import take_in
 from altforecast_pipelines.resources import House
@@ -26,4 +27,5 @@ def bars(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> I
     """Take in what arrived and write the months it belongs to."""
     plan = plan_of(context, house)
     built = take_in(house, plan, house.provenance("bars", context.run_id))
+    due.begin(house, context.run_id, plan)
     yield dg.MaterializeResult(metadata=account(built), check_results=list(results(house, "bars", built, CHECKS)))
