@@ -25,6 +25,7 @@ from altforecast.streams import Received, Stream
 from altforecast.types import Metric, Series, Timeframe
 from altforecast_io.sources.tradingview import Alert, decimal_text
 from altforecast_io.store.engine import Store
+from altforecast_io.store.revisions import HeldRow, repeated
 from altforecast_io.store.schema import inbox
 
 Status = Literal["stored", "duplicate", "revision"]
@@ -88,7 +89,9 @@ class Pending:
 def append(store: Store, deliveries: Sequence[Delivery]) -> list[Receipt]:
     """Store deliveries in one transaction, in order; returns one receipt each. Durable on return, or nothing is.
 
-    The same content for a bar, now or earlier, is a `duplicate` (counted, no new row); other content is a `revision`.
+    The newest content of a bar again is a `duplicate` (counted, no new row), and so is an older content within RESEND_WINDOW
+    of its receipt: a late resend must not undo a correction. Anything else for a known bar is a `revision`, also a content
+    that the bar had before.
     Raises StorageError.
     """
     with store.write() as connection:
@@ -99,46 +102,55 @@ def append(store: Store, deliveries: Sequence[Delivery]) -> list[Receipt]:
 
 def _append(connection: Connection, deliveries: Sequence[Delivery]) -> list[Receipt]:
     known = _known(connection, {_key(d.alert) for d in deliveries})
-    new: dict[tuple[Any, ...], dict[str, Any]] = {}
-    statuses: list[tuple[Status, tuple[Any, ...], str]] = []
+    new: list[HeldRow] = []
+    outcomes: list[tuple[HeldRow, Status]] = []
     repeats: dict[int, int] = defaultdict(int)
     for delivery in deliveries:
-        key, content = _key(delivery.alert), delivery.alert.content_hash
-        contents = known[key]
-        if content not in contents:
-            statuses.append(("revision" if contents else "stored", key, content))
-            new[(*key, content)] = _values(delivery, content, is_revision=bool(contents))
-            contents[content] = 0
+        held = known[_key(delivery.alert)]
+        row = repeated(held, content=delivery.alert.content_hash, received_at=delivery.alert.received_at)
+        if row is None:
+            row = _new_row(held, delivery)
+            outcomes.append((row, "revision" if held else "stored"))
+            held.append(row)
+            new.append(row)
             continue
-        statuses.append(("duplicate", key, content))
-        if contents[content]:
-            repeats[contents[content]] += 1
+        outcomes.append((row, "duplicate"))
+        if row.values is None:
+            repeats[row.id] += 1
         else:
-            new[(*key, content)]["n_duplicates"] += 1
-    for (*key_parts, content), new_id in zip(new, _insert(connection, list(new.values())), strict=True):
-        known[tuple(key_parts)][content] = new_id
+            row.values["n_duplicates"] += 1
+    for row, new_id in zip(new, _insert(connection, [row.values for row in new if row.values]), strict=True):
+        row.id = new_id
     _count_repeats(connection, repeats)
-    return [Receipt(known[key][content], status) for status, key, content in statuses]
+    return [Receipt(row.id, status) for row, status in outcomes]
+
+
+def _new_row(held: Sequence[HeldRow], delivery: Delivery) -> HeldRow:
+    content, received_at = delivery.alert.content_hash, delivery.alert.received_at
+    recurrence = sum(r.content == content for r in held)
+    return HeldRow(0, content, received_at, _values(delivery, content, recurrence, is_revision=bool(held)))
 
 
 def _key(alert: Alert) -> tuple[Any, ...]:
     return (alert.series.exchange, alert.series.symbol, alert.timeframe.value, alert.ts)
 
 
-_FIND = select(inbox.c.id, inbox.c.content_hash, inbox.c.exchange, inbox.c.symbol, inbox.c.timeframe, inbox.c.ts).where(
-    inbox.c.ts.in_(bindparam("opens", expanding=True))
+_FIND = (
+    select(inbox.c.id, inbox.c.content_hash, inbox.c.received_at, inbox.c.exchange, inbox.c.symbol, inbox.c.timeframe, inbox.c.ts)
+    .where(inbox.c.ts.in_(bindparam("opens", expanding=True)))
+    .order_by(inbox.c.id)
 )
 _INSERT = insert(inbox).returning(inbox.c.id, sort_by_parameter_order=True)
 _REPEAT = update(inbox).where(inbox.c.id == bindparam("row_id")).values(n_duplicates=inbox.c.n_duplicates + bindparam("more"))
 
 
-def _known(connection: Connection, keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, int]]:
-    """Content hash -> id, for each key."""
-    found: dict[tuple[Any, ...], dict[str, int]] = {key: {} for key in keys}
+def _known(connection: Connection, keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[HeldRow]]:
+    """Rows in id order, for each key."""
+    found: dict[tuple[Any, ...], list[HeldRow]] = {key: [] for key in keys}
     # By open time alone: streams close together, and SQLite uses no index for a list of whole keys.
-    for row_id, content, *key in connection.execute(_FIND, {"opens": list({key[-1] for key in keys})}):
+    for row_id, content, received_at, *key in connection.execute(_FIND, {"opens": list({key[-1] for key in keys})}):
         if tuple(key) in found:
-            found[tuple(key)][content] = row_id
+            found[tuple(key)].append(HeldRow(row_id, content, received_at))
     return found
 
 
@@ -151,13 +163,13 @@ def _count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
         connection.execute(_REPEAT, [{"row_id": row_id, "more": n} for row_id, n in repeats.items()])
 
 
-def _values(delivery: Delivery, content: str, *, is_revision: bool) -> dict[str, Any]:
+def _values(delivery: Delivery, content: str, recurrence: int, *, is_revision: bool) -> dict[str, Any]:
     alert = delivery.alert
     return {
         "kind": "tradingview", "metric": alert.metric.value, "exchange": alert.series.exchange, "symbol": alert.series.symbol,
         "timeframe": alert.timeframe.value, "ts": alert.ts, "open": decimal_text(alert.open), "high": decimal_text(alert.high),
         "low": decimal_text(alert.low), "close": decimal_text(alert.close),
-        "volume": None if alert.volume is None else decimal_text(alert.volume), "content_hash": content,
+        "volume": None if alert.volume is None else decimal_text(alert.volume), "content_hash": content, "recurrence": recurrence,
         "is_revision": is_revision, "n_duplicates": 0, "raw": alert.raw, "received_at": alert.received_at,
         "source_ip": delivery.source_ip,
     }  # fmt: skip
@@ -370,7 +382,7 @@ def prune(store: Store, received_before: datetime) -> int:
 
 def _row(row: RowMapping) -> InboxRow:
     fields: dict[str, Any] = dict(row)
-    del fields["content_hash"]
+    del fields["content_hash"], fields["recurrence"]
     fields["series"] = Series(fields.pop("exchange"), fields.pop("symbol"))
     fields["metric"] = Metric(row["metric"])
     fields["timeframe"] = Timeframe(row["timeframe"])

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest migration; a store at this revision needs no Alembic at start."""
 VERSION_TABLE = "altforecast_alembic_version"
 """Our own name: Dagster and MLflow both use `alembic_version`."""
@@ -95,11 +95,12 @@ inbox = Table(
     Column("source_ip", String(64)),
     Column("built_at", UtcMs),
     Column("built_run_id", String(64)),
-    UniqueConstraint("exchange", "symbol", "timeframe", "ts", "content_hash", name="uq_inbox_content"),
+    Column("recurrence", Integer, nullable=False, server_default=text("0")),
+    UniqueConstraint("exchange", "symbol", "timeframe", "ts", "content_hash", "recurrence", name="uq_inbox_content"),
     Index("ix_inbox_ts", "ts"),
     Index("ix_inbox_unbuilt", "id", sqlite_where=text("built_at IS NULL"), postgresql_where=text("built_at IS NULL")),
     sqlite_autoincrement=True,
-    comment="acknowledged deliveries, one row per different content of a bar",
+    comment="acknowledged deliveries, one row per change of a bar's content",
 )  # fmt: skip
 
 settings = Table(

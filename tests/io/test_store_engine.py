@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, insert, inspect, select, text
+from sqlalchemy import create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import StatementError
 
 from altforecast.errors import EnvironmentMismatchError, SettingsError, StorageError
@@ -84,6 +85,38 @@ def test_open_store_other_environment_refused(store: Store, store_url: str) -> N
     with pytest.raises(EnvironmentMismatchError, match="belongs to environment sandbox"):
         open_store(store_url, "live")
     assert facts(store) == {"environment": "sandbox"}
+
+
+def _store_at_first_revision(store_url: str) -> None:
+    """A store as the first revision made it, with a bar delivered, another deleted."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    if store_url.startswith("sqlite"):
+        Path(make_url(store_url).database or "").parent.mkdir()
+    engine = create_engine(store_url)
+    values = "'k', 'btc', 'binance', 'BTC-USDT', '1h', 0, '1', '1', '1', '1', '{}', false, '', 0"
+    columns = "kind, metric, exchange, symbol, timeframe, ts, open, high, low, close, content_hash, is_revision, raw, received_at"
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for content in ("a", "b"):
+            connection.execute(text(f"INSERT INTO inbox ({columns}) VALUES ({values.format(content)})"))
+        connection.execute(text("DELETE FROM inbox WHERE content_hash = 'b'"))
+    engine.dispose()
+
+
+def test_open_store_of_the_first_revision_keeps_rows_and_goes_on_with_ids(store_url: str) -> None:
+    _store_at_first_revision(store_url)
+    store = open_store(store_url, "sandbox")
+    with store.write() as connection:
+        row = connection.execute(select(schema.inbox)).mappings().one()
+        again = {**row, "recurrence": 1}
+        del again["id"]
+        new_id = connection.execute(insert(schema.inbox).values(again).returning(schema.inbox.c.id)).scalar()
+    assert (row["id"], row["content_hash"], row["recurrence"], new_id) == (1, "a", 0, 3)
+    with pytest.raises(StorageError, match=r"(?i)unique"), store.write() as connection:
+        connection.execute(insert(schema.inbox).values(again))
+    store.close()
 
 
 def test_open_store_newer_than_code_refused(store: Store, store_url: str) -> None:

@@ -276,3 +276,30 @@ def test_receipts_match_order_in_a_large_batch(store: Store) -> None:
     receipts = put(store, *alerts)
     by_id: dict[int, datetime] = {r.id: r.ts for r in inbox.tail(store)}
     assert [by_id[r.id] for r in receipts] == [a.ts for a in alerts]
+
+
+def _contents(*closes: tuple[str, int]) -> list[Alert]:
+    """Deliveries for one bar: closing price and minutes after the first one."""
+    return [alert(close=close, received_at=NOW + timedelta(minutes=minutes)) for close, minutes in closes]
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_append_correction_taken_back_is_a_revision(store: Store, is_one_batch: bool) -> None:
+    """A, B, A again much later: the bar ends at A, as its sender says."""
+    alerts = _contents(("1", 0), ("2", 10), ("1", 20), ("1", 21), ("2", 30), ("1", 40))
+    receipts = put(store, *alerts) if is_one_batch else [put(store, a)[0] for a in alerts]
+    assert [(r.id, r.status) for r in receipts] == [
+        (1, "stored"), (2, "revision"), (3, "revision"), (3, "duplicate"), (4, "revision"), (5, "revision"),
+    ]  # fmt: skip
+    rows = inbox.tail(store)
+    assert [(str(r.close), r.is_revision, r.n_duplicates) for r in rows] == [
+        ("1", False, 0), ("2", True, 0), ("1", True, 1), ("2", True, 0), ("1", True, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_append_late_resend_does_not_undo_a_correction(store: Store, is_one_batch: bool) -> None:
+    alerts = _contents(("1", 0), ("2", 1), ("1", 2))
+    receipts = put(store, *alerts) if is_one_batch else [put(store, a)[0] for a in alerts]
+    assert [(r.id, r.status) for r in receipts] == [(1, "stored"), (2, "revision"), (1, "duplicate")]
+    assert inbox.tail(store)[-1].close == Decimal(2)
