@@ -1,12 +1,14 @@
 """How many requests one key or address may make.
 
-What belongs here: token buckets and the address of a caller. What does not: who the caller is (`auth`).
+What belongs here: token buckets, the address of a caller and whether it lies in a network. What does not: who the caller is (`auth`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 MAX_CALLERS = 10_000
 """Buckets kept; beyond it the caller seen longest ago is forgotten and starts again with a full bucket."""
@@ -39,9 +41,26 @@ class TokenBuckets:
         return len(self._buckets)
 
 
-def caller_address(peer: str, forwarded_for: str, trusted: Collection[str]) -> str:
-    """Address of the caller: the peer, or, when the peer is one of our proxies, the last hop that is not one of ours."""
-    if peer not in trusted or not forwarded_for:
+def caller_address(peer: str, forwarded_for: str, trusted: tuple[str, ...]) -> str:
+    """Address of the caller: the peer, or, when the peer is one of our proxies, the last hop that is not one of ours.
+
+    trusted: addresses and networks of our proxies.
+    """
+    if not forwarded_for or not is_inside(peer, trusted):
         return peer
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    return next((hop for hop in reversed(hops) if hop not in trusted), peer)
+    return next((hop for hop in reversed(hops) if not is_inside(hop, trusted)), peer)
+
+
+def is_inside(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address is one of these addresses or lies in one of these networks; False for what is no address."""
+    try:
+        found = ip_address(address.removeprefix("::ffff:"))
+    except ValueError:
+        return False
+    return any(found in network for network in _parsed(networks))
+
+
+@lru_cache(maxsize=8)
+def _parsed(networks: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text, strict=False) for text in networks)

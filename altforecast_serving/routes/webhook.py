@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import orjson
@@ -25,7 +23,7 @@ from altforecast.errors import AltForecastError, BusyError, InputError, StorageE
 from altforecast_io.settings import Settings
 from altforecast_io.sources.tradingview import SANDBOX_TOKEN, Alert, BodyTooLargeError, TokenError, parse_alert
 from altforecast_serving.errors import MAX_DETAIL_CHARS, ForbiddenError, documented
-from altforecast_serving.limits import caller_address
+from altforecast_serving.limits import caller_address, is_inside
 
 READ_SECONDS = 10.0
 """A body that takes longer is given up; TradingView itself gives up after 3 s."""
@@ -155,22 +153,9 @@ def _secret(settings: Settings) -> str:
 def _allowed_address(request: Request, settings: Settings) -> str:
     peer = request.client.host if request.client else ""
     address = caller_address(peer, request.headers.get("x-forwarded-for", ""), settings.trusted_proxies)[:64]
-    if settings.webhook_allowed_ips and not _is_inside(address, settings.webhook_allowed_ips):
+    if settings.webhook_allowed_ips and not is_inside(address, settings.webhook_allowed_ips):
         raise ForbiddenError("this address may not send alerts (WEBHOOK_ALLOWED_IPS)")
     return address
-
-
-def _is_inside(address: str, allowed: tuple[str, ...]) -> bool:
-    try:
-        found = ip_address(address.removeprefix("::ffff:"))
-    except ValueError:
-        return False
-    return any(found in network for network in _networks(allowed))
-
-
-@lru_cache(maxsize=8)
-def _networks(allowed: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(text, strict=False) for text in allowed)
 
 
 def _refusal(error: AltForecastError) -> Response:

@@ -121,6 +121,15 @@ def test_caller_address_believes_only_our_proxies() -> None:
     assert caller_address("10.0.0.1", "", ("10.0.0.1",)) == "10.0.0.1"
 
 
+def test_caller_address_of_proxy_networks() -> None:
+    networks = ("172.18.0.0/16", "fd00::/8")
+    assert caller_address("172.18.0.5", "6.6.6.6, 1.1.1.1", networks) == "1.1.1.1"
+    assert caller_address("::ffff:172.18.0.5", "1.1.1.1, 172.18.0.9", networks) == "1.1.1.1"
+    assert caller_address("fd00::1", "2001:db8::7", networks) == "2001:db8::7"
+    assert caller_address("172.19.0.5", "1.1.1.1", networks) == "172.19.0.5"
+    assert caller_address("testclient", "1.1.1.1", networks) == "testclient"
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

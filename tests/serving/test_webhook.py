@@ -169,6 +169,12 @@ def test_webhook_forwarded_address_only_from_our_proxy(door: Door, peer: str, st
     assert [r.source_ip for r in door.rows()] == (["52.89.214.238"] if status == 200 else [])
 
 
+def test_webhook_forwarded_address_from_a_proxy_network(door: Door) -> None:
+    client = door.client("172.18.0.5", webhook_allowed_ips=("52.89.214.238",), trusted_proxies=("172.18.0.0/16",))
+    assert client.post("/webhook", json=BODY, headers={"X-Forwarded-For": "52.89.214.238, 172.18.0.9"}).status_code == 200
+    assert [r.source_ip for r in door.rows()] == ["52.89.214.238"]
+
+
 def test_webhook_store_closed_asks_for_a_resend(door: Door) -> None:
     door.writer.stop()
     answer = door.client().post("/webhook", json=BODY)
