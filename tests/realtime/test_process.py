@@ -21,6 +21,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from altforecast_io.lake import Lake
 from altforecast_io.store import heartbeats
 from altforecast_io.store.engine import open_store
 from tests.realtime.conftest import REPOSITORY, SECRET, Realtime, alert_body
@@ -96,6 +97,17 @@ async def test_kill_9_during_64_senders_loses_no_acknowledged_alert(realtime: Re
     assert everything.keys() <= after.keys()
     assert max(after.values()) == 1
     assert await asyncio.to_thread(realtime.stop) == 0
+    assert await asyncio.to_thread(bars_in_the_lake, realtime) == after
+
+
+def bars_in_the_lake(realtime: Realtime) -> Counter[int]:
+    """Opens of the BTC bars after the pipelines have built what the inbox holds."""
+    environment = os.environ | {"ALTFORECAST_HOME": str(realtime.home)}
+    command = [sys.executable, "-m", "altforecast_cli", "backfill"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    bars = Lake(realtime.home / "lake", "live").read("bars", "15m", columns=["ts"])
+    return Counter(bars["ts"].dt.epoch("ms").to_list())
 
 
 @pytest.mark.anyio
