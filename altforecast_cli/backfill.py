@@ -1,4 +1,4 @@
-"""`altforecast backfill`: fetch bars from an exchange where asked, then rebuild all tables of a range in one Dagster run.
+"""`altforecast backfill`: fetch bars from an exchange where asked, then rebuild all tables from a month on in one Dagster run.
 
 What belongs here: the command, its progress and its table. What does not: fetching (`altforecast_io.backfill`) and the run
 (`altforecast_pipelines.ingest`).
@@ -36,13 +36,20 @@ SHOWN_FAILURES = 10
 
 
 def backfill(
-    from_: Annotated[str, typer.Option("--from", help="first month or day, for example 2024-01; default: the first bar")] = "",
-    to: Annotated[str, typer.Option("--to", help="end, not included; default: the end of the last bar's month")] = "",
+    from_: Annotated[
+        str, typer.Option("--from", help="first month or day to fetch and rebuild, for example 2024-01; default: the first bar")
+    ] = "",
+    to: Annotated[
+        str, typer.Option("--to", help="end of what is fetched, not included; tables are always rebuilt to the newest month")
+    ] = "",
     exchange: Annotated[str, typer.Option(help="first fetch missing bars of this venue")] = "",
     symbols: Annotated[str, typer.Option(help="symbols to fetch, comma separated; default: TRACKED_SYMBOLS")] = "",
     timeframes: Annotated[str, typer.Option(help="timeframes to fetch, comma separated")] = "15m,1h,4h,1d",
 ) -> None:
-    """Rebuild every table that rests on bars, in a single run over the range."""
+    """Rebuild every table that rests on bars, from --from to the newest month, in a single run.
+
+    --to bounds what is fetched only: later months carry state of earlier ones (on-balance volume, levels, regime, evidence).
+    """
     settings = Settings.load()
     settings.make_folders()
     console = Console(stderr=True)
@@ -51,7 +58,7 @@ def backfill(
         raise InputError("--from", from_, f"must be before {to}")
     if exchange:
         fetch(settings, console, exchange, symbols, timeframes, start, end)
-    build(settings, console, start, end)
+    build(settings, console, start)
 
 
 def parse_day(text: str, name: str) -> datetime | None:
@@ -98,12 +105,12 @@ def print_fetch(console: Console, done: Backfill) -> None:
         console.print(f"[yellow]and {len(done.failures) - SHOWN_FAILURES} more[/yellow]")
 
 
-def build(settings: Settings, console: Console, start: datetime | None, end: datetime | None) -> None:
+def build(settings: Settings, console: Console, start: datetime | None) -> None:
     """Run the backfill and print rows per table."""
     from altforecast_pipelines.ingest import run_backfill  # Dagster takes two seconds to import: only where it is used
 
     with spinner(console) as say:
-        summary = run_backfill(settings, start, end, lambda table, state: say(f"{table}: {state}"))
+        summary = run_backfill(settings, start, lambda table, state: say(f"{table}: {state}"))
     if not summary.run_id:
         console.print(NOTHING, soft_wrap=True)
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from datetime import datetime
 from time import perf_counter
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from altforecast.errors import AltForecastError
 from altforecast.types import Window
@@ -20,8 +21,10 @@ from altforecast_io.lake import month_start, next_month
 from altforecast_io.landing import landing_files
 from altforecast_io.settings import Settings
 from altforecast_io.store import inbox
+from altforecast_pipelines.due import markers
 from altforecast_pipelines.intake import touched_by_landing
 from altforecast_pipelines.jobs import EVERYTHING_FROM_BARS, QUIET
+from altforecast_pipelines.launcher import holding
 from altforecast_pipelines.partitions import clip, range_tags
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import SCOPE_TAG, TRIGGER_TAG, Plan, encode_plan, plan_range
@@ -72,22 +75,22 @@ def ingest_landing(settings: Settings, progress: Progress | None = None, clock: 
 def run_backfill(
     settings: Settings,
     start: datetime | None = None,
-    end: datetime | None = None,
     progress: Progress | None = None,
     clock: Clock = utc_now,
 ) -> Summary:
-    """Rebuild all tables that rest on bars, for whole months of [start, end), in a single run.
+    """Rebuild all tables that rest on bars, from the month of `start` (default: the first bar) to the newest month, in one run.
 
-    The default range is all months that have bars. What waits in the landing area and the inbox is taken in first, and its
-    months belong to the range. Raises RunFailedError; an empty lake gives an empty summary.
+    It always reaches to the newest month, because on-balance volume, levels, regime and evidence carry every earlier bar. What
+    waits in the landing area and the inbox is taken in first; its months, and those that are due, are built too even where they
+    lie before `start`. Raises RunFailedError; an empty lake gives an empty summary.
     """
     house = House(lambda: settings, clock)
-    plan = plan_backfill(house, start, end)
+    plan = plan_backfill(house, start)
     return run_assets(house, EVERYTHING_FROM_BARS, plan, "backfill", progress) if plan.window else Summary()
 
 
-def plan_backfill(house: House, start: datetime | None, end: datetime | None) -> Plan:
-    """Everything in a range of months, together with what waits."""
+def plan_backfill(house: House, start: datetime | None = None) -> Plan:
+    """Everything from a month on, together with what waits and what is due."""
     files = landing_files(house.lake.root)
     touched = touched_by_landing(files)
     up_to = inbox.last_id(house.store)
@@ -95,9 +98,9 @@ def plan_backfill(house: House, start: datetime | None, end: datetime | None) ->
     windows = [Window(month_start(t.first), next_month(t.last)) for t in touched]
     windows += [p.window for p in waiting.derived] if waiting else []
     extent = house.lake.extent("bars")
-    first, last = start or (extent and extent.start), end or (extent and extent.end)
-    if first and last and first < last:
-        windows.append(Window(first, last))
+    if extent and (start is None or start < extent.end):
+        windows.append(Window(start or extent.start, extent.end))
+    windows += [w for m in markers(house.lake) if (w := m.plan.window)]
     if not windows:
         return Plan()
     timeframes = {
@@ -105,17 +108,22 @@ def plan_backfill(house: House, start: datetime | None, end: datetime | None) ->
         *(t.timeframe for t in touched),
         *(p.timeframe for p in (waiting.derived if waiting else ())),
     }
-    whole = clip(Window(min(w.start for w in windows), max(w.end for w in windows)), house.clock())
+    last = max(w.end for w in (*windows, *([extent] if extent else [])))
+    whole = clip(Window(min(w.start for w in windows), last), house.clock())
     return plan_range(whole, sorted(timeframes, key=lambda t: t.ms), up_to if waiting else 0, [f.name for f in files])
 
 
 def run_assets(house: House, assets: Sequence[str], plan: Plan, trigger: str, progress: Progress | None = None) -> Summary:
-    """One run of the named assets for a plan, in this process, recorded in the environment's Dagster instance."""
+    """One run of the named assets for a plan, in this process, recorded in the environment's Dagster instance.
+
+    The process holds the run's lock, so that sensors do not wait for a run whose process was killed. Such a run is not
+    started again by Dagster: what it left is due (`due`).
+    """
     window = plan.window
     assert window is not None
     began, run_id = perf_counter(), str(uuid.uuid4())
-    tags = {SCOPE_TAG: encode_plan(plan), TRIGGER_TAG: trigger, **range_tags(clip(window, house.clock()))}
-    with open_instance(house.settings) as instance:
+    tags = {SCOPE_TAG: encode_plan(plan), TRIGGER_TAG: trigger, MAX_RETRIES_TAG: "0", **range_tags(clip(window, house.clock()))}
+    with holding(house.settings.dagster_home, run_id), open_instance(house.settings) as instance:
         if progress:
             instance.add_event_listener(run_id, lambda entry, _cursor=None: _tell(entry, progress))
         result = job(house).execute_in_process(

@@ -3,9 +3,10 @@
 What belongs here: launching and the health of run workers. What does not: the worker (`worker`) and the broker (`dagster_home`).
 """
 
+import atexit
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,14 @@ class WarmRunLauncher(CeleryRunLauncher):
         return super().terminate(run_id)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """FAILED where the run's lock exists and nobody holds it; RUNNING where somebody does; else what Celery knows."""
-        if not self.is_warm(run):
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        """FAILED where the run's lock exists and nobody holds it; RUNNING where somebody does; else what Celery knows of warm runs."""
         state = lock_state(Path(self._instance.root_directory), run.run_id)
         if state == "held":
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if state == "free":
             return CheckRunHealthResult(WorkerStatus.FAILED, "the worker of this run is gone", transient=True)
+        if not self.is_warm(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
         return super().check_run_worker_health(run)
 
 
@@ -87,6 +88,19 @@ def lock_state(home: Path, run_id: str) -> str:
     except BlockingIOError:
         return "held"
     return "free"
+
+
+def is_dead(home: Path, run_id: str) -> bool:
+    """Whether a process took up the run and is gone without an orderly end."""
+    return lock_state(home, run_id) == "free"
+
+
+def hold_while_alive(home: Path, run_id: str) -> None:
+    """Hold the lock of a run as long as this process lives, where nobody holds it yet: runs that have a process of their own."""
+    if lock_state(home, run_id) != "held":
+        lock = ExitStack()
+        lock.enter_context(holding(home, run_id))
+        atexit.register(lock.close)
 
 
 @contextmanager

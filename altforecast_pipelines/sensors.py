@@ -21,6 +21,7 @@ from altforecast_io.store import heartbeats, inbox
 from altforecast_pipelines import due, jobs
 from altforecast_pipelines.instance import EXPRESS, LANE_TAG, QUEUED
 from altforecast_pipelines.intake import touched_by_inbox, touched_by_landing, waiting_rows
+from altforecast_pipelines.launcher import is_dead
 from altforecast_pipelines.partitions import clip, range_tags
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import SCOPE_TAG, TRIGGER_TAG, Plan, Touched, encode_plan, plan_arrivals
@@ -35,6 +36,8 @@ LEFT_BEHIND = timedelta(minutes=3)
 LANDING_FILES_PER_RUN = 2_000
 EXPRESS_BYTES = 2_000_000
 """Landing files up to this size together are built at once (a scheduled fetch is far smaller); an import queues."""
+RUNS_LOOKED_AT = 50
+"""Newest unfinished runs looked at; more of them dead at a time would hide an older living one."""
 HEARTBEAT = "dagster-sensors"
 RUNNING = dg.DefaultSensorStatus.RUNNING
 IN_PROGRESS = [
@@ -86,8 +89,10 @@ def wait_for_inbox(house: House, cursor: int, is_busy: Callable[[], bool], wait_
 
 
 def is_in_progress(instance: dg.DagsterInstance, job: str = "on_bars") -> bool:
-    """Whether a run of the job waits or works."""
-    return instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS)) > 0
+    """Whether a run of the job waits or works; runs whose process is gone are passed over, whatever their status says."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=RUNS_LOOKED_AT)
+    home = Path(instance.root_directory)
+    return any(not is_dead(home, run.run_id) for run in runs)
 
 
 @dg.sensor(job=jobs.on_bars, minimum_interval_seconds=1, default_status=RUNNING, description="Alerts in the inbox start one run.")

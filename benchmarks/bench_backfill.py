@@ -57,7 +57,7 @@ def direct(home: Path) -> float:
     warm_up()
     house = House(lambda: Settings.load(base=home))
     began = time.perf_counter()
-    plan = plan_backfill(house, None, None)
+    plan = plan_backfill(house)
     take_in(house, plan, house.provenance("bars", "direct"))
     for module in (bar_gaps, indicators, pivots, divergences, levels, outcomes, evidence, regime, reports):
         build(module.STEP, house, plan, "direct")

@@ -11,6 +11,7 @@ import dagster as dg
 from altforecast_pipelines import due
 from altforecast_pipelines.checks import check_specs, no_future, ordered_prices, results, unique_keys
 from altforecast_pipelines.intake import take_in
+from altforecast_pipelines.launcher import hold_while_alive
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.table_assets import account, plan_of, shared_options
 
@@ -25,6 +26,7 @@ DOC = (
 @dg.asset(check_specs=check_specs("bars", CHECKS), **shared_options("bars", "bars", DOC))  # type: ignore[untyped-decorator]
 def bars(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
     """Take in what arrived and write the months it belongs to."""
+    hold_while_alive(house.settings.dagster_home, context.run_id)
     plan = plan_of(context, house)
     built = take_in(house, plan, house.provenance("bars", context.run_id))
     due.begin(house, context.run_id, plan)

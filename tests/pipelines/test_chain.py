@@ -10,18 +10,20 @@ import pytest
 
 from altforecast.tables import TABLES
 from altforecast.types import Timeframe, Window
-from altforecast_io.lake import Lake, months_between
-from altforecast_pipelines.ingest import Summary, ingest_landing, run_backfill
+from altforecast_io.lake import Lake, months_between, next_month
+from altforecast_pipelines.due import markers
+from altforecast_pipelines.ingest import Summary, ingest_landing, plan_backfill, run_assets, run_backfill
 from altforecast_pipelines.jobs import EVERYTHING_FROM_BARS
 from altforecast_pipelines.resources import House
+from altforecast_pipelines.scope import plan_range
 from tests.pipelines.conftest import BTC, END, HOUR, NOW, OTHER, START, alert, all_bars, deliver, land, run_requests, tick_inbox
 
 TABLES_BUILT = [t for t in EVERYTHING_FROM_BARS if t != "bar_gaps"]
 """Seeded bars have no holes, so `bar_gaps` stays empty."""
 
 
-def backfill(house: House, start: datetime | None = None, end: datetime | None = None) -> Summary:
-    return run_backfill(house.settings, start, end, clock=house.clock)
+def backfill(house: House, start: datetime | None = None) -> Summary:
+    return run_backfill(house.settings, start, clock=house.clock)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +59,19 @@ def test_run_backfill_records_run_code_and_inputs(built: House) -> None:
     assert all(versions[name] == version for name, version in named.items())
 
 
-def test_run_backfill_month_by_month_equals_one_run(built: House, make_house: Callable[[str], House]) -> None:
+def test_runs_month_by_month_equal_one_run(built: House, make_house: Callable[[str], House]) -> None:
     other = make_house("months")
     land(other, all_bars())
     ingest_landing(other.settings, clock=other.clock)
     for month in months_between(Window(START, END)):
-        backfill(other, month, month.replace(month=month.month + 1))
+        plan = plan_range(Window(month, next_month(month)), other.lake.timeframes("bars"))
+        run_assets(other, EVERYTHING_FROM_BARS, plan, "test")
+    assert_same_tables(built, other)
+
+
+def assert_same_tables(left: House, right: House) -> None:
     for name in TABLES_BUILT:
-        one, many = built.lake.read(name), other.lake.read(name)
+        one, many = left.lake.read(name), right.lake.read(name)
         assert one.height == many.height, name
         for column in one.columns:
             if one[column].dtype == pl.Float64:
@@ -73,6 +80,33 @@ def test_run_backfill_month_by_month_equals_one_run(built: House, make_house: Ca
                 assert apart < 1e-6, (name, column, apart)
             else:
                 assert one[column].equals(many[column]), (name, column)
+
+
+def test_run_backfill_of_an_imported_hole_equals_one_run(built: House, make_house: Callable[[str], House]) -> None:
+    other = make_house("hole")
+    is_hole = pl.col("ts").is_between(datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC), closed="left")
+    land(other, all_bars().filter(~is_hole))
+    backfill(other)
+    land(other, all_bars().filter(is_hole))
+    ingest_landing(other.settings, clock=other.clock)
+    backfill(other, datetime(2024, 2, 1, tzinfo=UTC))
+    assert_same_tables(built, other)
+    assert other.lake.read("bar_gaps").is_empty()
+    assert markers(other.lake) == []
+
+
+def test_run_backfill_reaches_back_to_what_is_due(make_house: Callable[[str], House]) -> None:
+    house = make_house("due")
+    land(house, all_bars())
+    ingest_landing(house.settings, clock=house.clock)
+    plan = plan_backfill(house, datetime(2024, 4, 1, tzinfo=UTC))
+    assert plan.window == Window(START, datetime(2024, 5, 1, tzinfo=UTC))
+    backfill(house, datetime(2024, 4, 1, tzinfo=UTC))
+    assert house.lake.read("indicators").height == house.lake.read("bars").height
+    assert markers(house.lake) == []
+    assert plan_backfill(house, datetime(2024, 4, 1, tzinfo=UTC)).window == Window(
+        datetime(2024, 4, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC)
+    )
 
 
 def test_run_backfill_again_changes_no_value(built: House, make_house: Callable[[str], House]) -> None:
