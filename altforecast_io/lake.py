@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from altforecast.errors import EnvironmentMismatchError, SchemaError, StorageError
-from altforecast.tables import TABLES, Table, table
+from altforecast.tables import Table, table
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.provenance import METADATA_KEY, Provenance, data_version, decode
 
@@ -376,7 +376,3 @@ def _sync(path: Path) -> None:
     finally:
         os.close(descriptor)
 
-
-def table_names() -> list[str]:
-    """Names of all tables, in the order of the registry."""
-    return list(TABLES)
