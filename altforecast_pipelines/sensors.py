@@ -88,6 +88,25 @@ def wait_for_inbox(house: House, cursor: int, is_busy: Callable[[], bool], wait_
         time.sleep(POLL_S)
 
 
+def inbox_cursor(house: House, text: str | None) -> tuple[int, str]:
+    """The cursor, and a mark for the run key where the store is another one than the cursor was set in (its ids are lower).
+
+    A new or restored store starts before its first unbuilt row; the mark keeps its run keys apart from those of the old one.
+    """
+    cursor = int(text or 0)
+    newest = inbox.last_id(house.store)
+    if newest >= cursor:
+        return cursor, ""
+    first = inbox.pending(house.store).first_id
+    return newest if first is None else first - 1, f":{house.clock():%Y-%m-%dT%H:%M:%S}"
+
+
+def oldest_ms(house: House) -> int:
+    """When the oldest unbuilt row came, in milliseconds since 1970: run keys of two stores differ in it, those of one tick do not."""
+    oldest = inbox.pending(house.store).oldest_received_at
+    return int(oldest.timestamp() * 1000) if oldest else 0
+
+
 def is_in_progress(instance: dg.DagsterInstance, job: str = "on_bars") -> bool:
     """Whether a run of the job waits or works; runs whose process is gone are passed over, whatever their status says."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=IN_PROGRESS), limit=RUNS_LOOKED_AT)
@@ -99,12 +118,13 @@ def is_in_progress(instance: dg.DagsterInstance, job: str = "on_bars") -> bool:
 def inbox_sensor(context: dg.SensorEvaluationContext, house: dg.ResourceParam[House]) -> dg.SensorResult | dg.SkipReason:
     """Cursor: id of the newest inbox row that a run was asked for. Each tick is a sign of life for `/health`."""
     heartbeats.beat(house.store, HEARTBEAT, house.clock(), {"sensor": "inbox_sensor"})
-    cursor = int(context.cursor or 0)
+    cursor, mark = inbox_cursor(house, context.cursor)
     up_to = wait_for_inbox(house, cursor, lambda: is_in_progress(context.instance), WAIT_S)
     plan = plan_inbox(house, up_to) if up_to > cursor else None
     if plan is None:
         return dg.SensorResult(skip_reason="nothing arrived", cursor=str(up_to))
-    return dg.SensorResult([request("inbox", f"inbox:{cursor}-{up_to}", plan, house)], cursor=str(up_to))
+    key = f"inbox:{cursor}-{up_to}:{oldest_ms(house)}{mark}"
+    return dg.SensorResult([request("inbox", key, plan, house)], cursor=str(up_to))
 
 
 @dg.sensor(job=jobs.on_bars, minimum_interval_seconds=60, default_status=RUNNING, description="Alerts that a lost run left behind.")

@@ -15,7 +15,7 @@ from altforecast_pipelines.ingest import open_instance
 from altforecast_pipelines.instance import EXPRESS, LANE_TAG
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import SCOPE_TAG, decode_plan
-from altforecast_pipelines.sensors import inbox_sensor, landing_sensor, late_data_sensor, wait_for_inbox
+from altforecast_pipelines.sensors import due_sensor, inbox_sensor, landing_sensor, late_data_sensor, wait_for_inbox
 from tests.pipelines.conftest import BTC, ETHBTC, HOUR, NOW, SERIES, USDT_D, alert, deliver, land, random_bars, run_requests, tick_inbox
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -26,7 +26,9 @@ def test_inbox_sensor_burst_is_one_run_on_the_express_lane(house: House) -> None
     deliver(house, *(alert(s, tf, AT) for s in SERIES for tf in (M15, H1)))
     result = tick_inbox(house)
     (request,) = result.run_requests or []
-    assert (request.run_key, result.cursor) == ("inbox:0-8", "8")
+    assert request.run_key is not None
+    assert request.run_key.startswith("inbox:0-8:")
+    assert result.cursor == "8"
     assert request.tags[LANE_TAG] == EXPRESS
     assert request.tags["dagster/asset_partition_range_start"] == "2024-05-01"
     plan = decode_plan(request.tags[SCOPE_TAG])
@@ -37,10 +39,34 @@ def test_inbox_sensor_burst_is_one_run_on_the_express_lane(house: House) -> None
 def test_inbox_sensor_repeated_tick_has_the_same_run_key(house: House) -> None:
     deliver(house, alert(BTC, H1, AT))
     first, again = tick_inbox(house, "0"), tick_inbox(house, "0")
-    assert [r.run_key for r in first.run_requests or []] == [r.run_key for r in again.run_requests or []] == ["inbox:0-1"]
+    keys = [r.run_key for r in first.run_requests or []]
+    assert keys == [r.run_key for r in again.run_requests or []]
+    assert len(keys) == 1
     behind = tick_inbox(house, first.cursor)
     assert not behind.run_requests
     assert behind.cursor == "1"
+
+
+def test_inbox_sensor_cursor_of_another_store_starts_at_what_is_unbuilt(house: House) -> None:
+    deliver(house, *(alert(BTC, H1, AT + HOUR * i) for i in range(3)))
+    inbox.mark_built(house.store, 1, "earlier")
+    result = tick_inbox(house, "9000")
+    (request,) = result.run_requests or []
+    assert request.run_key is not None
+    assert request.run_key.startswith("inbox:1-3:")
+    assert result.cursor == "3"
+    assert [r.success for r in run_requests(house, result.run_requests)] == [True]
+    assert inbox.pending(house.store).n_rows == 0
+    assert tick_inbox(house, "9000").cursor == "3"
+
+
+def test_inbox_sensor_run_keys_of_two_stores_differ(make_house: Callable[[str], House]) -> None:
+    old, new, restored = make_house("old"), make_house("new"), make_house("restored")
+    keys = []
+    for one, ts, cursor in ((old, AT, "0"), (new, AT + HOUR, "0"), (restored, AT, "7")):
+        deliver(one, alert(BTC, H1, ts))
+        keys += [r.run_key for r in tick_inbox(one, cursor).run_requests or []]
+    assert len(set(keys)) == 3
 
 
 def test_inbox_sensor_after_an_hour_without_dagster_builds_everything(house: House) -> None:
@@ -119,5 +145,5 @@ def test_wait_for_inbox_gives_up_in_time(house: House) -> None:
 
 
 def test_inbox_sensor_runs_by_default() -> None:
-    sensors: list[Callable[..., object]] = [inbox_sensor, late_data_sensor, landing_sensor]
+    sensors: list[Callable[..., object]] = [inbox_sensor, late_data_sensor, landing_sensor, due_sensor]
     assert all(isinstance(s, dg.SensorDefinition) and s.default_status is dg.DefaultSensorStatus.RUNNING for s in sensors)
