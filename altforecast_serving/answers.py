@@ -24,7 +24,9 @@ CACHE_CONTROL = "no-cache"
 """Keep it, but ask before using it: the answer to the question is a 304 of a few hundred bytes."""
 MAX_CACHED_ANSWERS = 256
 MAX_CACHED_BYTES = 128 * 1024
-"""Larger answers are rendered each time; together these two bound the cache at 32 MB."""
+"""Larger answers are rendered each time."""
+MAX_HELD_BYTES = 8 * 1024 * 1024
+"""All bodies together; beyond it the answer used longest ago goes, and is rendered again when asked."""
 
 
 class Format(StrEnum):
@@ -56,6 +58,7 @@ class AnswerCache:
 
     def __init__(self) -> None:
         self._held: OrderedDict[Hashable, Rendered] = OrderedDict()
+        self._n_bytes = 0
 
     def get(self, key: Hashable) -> Rendered | None:
         """The answer, if it is still held."""
@@ -68,9 +71,12 @@ class AnswerCache:
         """Hold an answer unless it is large."""
         if len(rendered.body) > MAX_CACHED_BYTES:
             return
+        replaced = self._held.pop(key, None)
+        self._n_bytes += len(rendered.body) - (len(replaced.body) if replaced else 0)
         self._held[key] = rendered
-        if len(self._held) > MAX_CACHED_ANSWERS:
-            self._held.popitem(last=False)
+        while len(self._held) > MAX_CACHED_ANSWERS or self._n_bytes > MAX_HELD_BYTES:
+            _, oldest = self._held.popitem(last=False)
+            self._n_bytes -= len(oldest.body)
 
 
 def asked_format(request: Request, wanted: Format | None) -> Format:

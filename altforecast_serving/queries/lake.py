@@ -27,8 +27,8 @@ from altforecast_io.provenance import Provenance
 T = TypeVar("T")
 Version = tuple[int, ...]
 NO_FILE: Version = (0, 0, 0)
-MAX_TEXTS = 128
-"""Series whose newest rows are kept as JSON (about 170 kB each)."""
+MAX_TEXTS = 16
+"""Series of one table and timeframe whose newest rows are kept as JSON (about 170 kB each)."""
 MAX_MONTHS_AT_ONCE = 16
 """Months read in one step: with six timeframes that is 96 open files."""
 MAX_PART_VALUES = 8192
@@ -51,8 +51,6 @@ class HotTable:
     version: Version
     frame: pl.DataFrame
     spans: dict[Series, tuple[int, int]]
-    reversed: pl.DataFrame
-    """The same rows in opposite order, so that newest-first pages are plain slices."""
     texts: OrderedDict[Series, list[bytes]] = field(default_factory=OrderedDict)
     """Rows of some series as JSON, newest first; at most MAX_TEXTS series, the one used longest ago goes first."""
 
@@ -61,18 +59,20 @@ class HotTable:
         offset, length = self.spans.get(series, (0, 0))
         return self.frame.slice(offset, length)
 
-    def newest_first(self, series: Series) -> pl.DataFrame:
-        """Rows of one series, newest first; empty where there are none."""
-        offset, length = self.spans.get(series, (0, 0))
-        return self.reversed.slice(self.frame.height - offset - length, length)
+    def newest_first(self, series: Series, limit: int | None = None) -> pl.DataFrame:
+        """The newest rows of one series (all where None), newest first; empty where there are none."""
+        rows = self.of(series)
+        return (rows if limit is None else rows.tail(limit)).reverse()
 
     def json_rows(self, series: Series, render: Callable[[pl.DataFrame], list[bytes]]) -> list[bytes]:
         """Rows of one series as JSON texts, newest first, rendered once and kept as long as this table."""
-        held = self.texts.get(series)
+        # Taken out and put back: several threads ask at once, and another may drop it in between.
+        held = self.texts.pop(series, None)
         if held is None:
-            held = self.texts[series] = render(self.newest_first(series))
-            while len(self.texts) > MAX_TEXTS:
-                self.texts.popitem(last=False)
+            held = render(self.newest_first(series))
+        self.texts[series] = held
+        while len(self.texts) > MAX_TEXTS:
+            self.texts.popitem(last=False)
         return held
 
     def is_complete(self, series: Series) -> bool:
@@ -87,7 +87,7 @@ def _load_hot(lake: Lake, name: str, timeframe: Timeframe, version: Version) -> 
     for length, symbol, exchange in runs.select("len", "symbol", "exchange").iter_rows():
         spans[Series(exchange, symbol)] = (offset, length)
         offset += length
-    return HotTable(version, frame.rechunk(), spans, frame.reverse())
+    return HotTable(version, frame.rechunk(), spans)
 
 
 def _version_paths(lake: Lake, name: str) -> list[str]:

@@ -93,7 +93,7 @@ def quick_rows(
 
 def _plain_answer(reader: LakeReader, hot: HotTable, question: Question, series: Series, metrics: dict[Series, str]) -> Answer:
     """The newest rows of one series, with their JSON ready made."""
-    answer = _answer(reader, question, hot.newest_first(series).head(question.limit + 1), metrics, has_fresh=False)
+    answer = _answer(reader, question, hot.newest_first(series, question.limit + 1), metrics, has_fresh=False)
     texts = hot.json_rows(series, lambda rows: json_rows(with_metric(rows, metrics, series)))
     return replace(answer, json_rows=texts[: question.limit])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from altforecast.errors import InputError, UnknownNameError
 from altforecast.types import Series, Timeframe
-from altforecast_serving.answers import MAX_CACHED_ANSWERS, MAX_CACHED_BYTES, AnswerCache, Rendered
+from altforecast_serving.answers import MAX_CACHED_ANSWERS, MAX_CACHED_BYTES, MAX_HELD_BYTES, AnswerCache, Rendered
 from altforecast_serving.charts.price import format_price
 from altforecast_serving.lineage import JSON_OPTIONS, json_rows
 from altforecast_serving.queries.cursors import decode_cursor, encode_cursor
@@ -71,3 +71,12 @@ def test_resolve_series_follows_the_chosen_source_of_btc() -> None:
 )
 def test_format_price_shows_five_digits(price: float, text: str) -> None:
     assert format_price(price) == text
+
+
+def test_answer_cache_holds_only_so_many_bytes() -> None:
+    cache = AnswerCache()
+    n = MAX_HELD_BYTES // MAX_CACHED_BYTES
+    for i in (*range(n), n - 1, n):
+        cache.put(i, Rendered(b"x" * MAX_CACHED_BYTES, {}, ""))
+    assert cache.get(0) is None
+    assert all(cache.get(i) is not None for i in range(1, n + 1))
