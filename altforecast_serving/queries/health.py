@@ -19,6 +19,7 @@ from altforecast.types import Timeframe
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats, inbox
 from altforecast_io.store.engine import Store
+from altforecast_serving.queries.freshness import HOURLY
 from altforecast_serving.queries.lake import LakeReader
 
 STALE = timedelta(seconds=120)
@@ -43,7 +44,7 @@ def find_health(
         "broker": {"ok": True, "latency_ms": None, "mode": settings.mode, "detail": "no broker is connected in this process"},
         "bus": _bus(writer, settings.inbox_queue_rows),
         "time_sync": {"ok": True, "drift_ms": None, "detail": "measured against venues by the realtime engine"},
-        "lake": _lake(reader),
+        "lake": _lake(reader, now),
         "inbox": _inbox(store),
         "dagster": _dagster(store, now),
         **live,
@@ -78,7 +79,7 @@ def _bus(writer: inbox.InboxWriter, capacity: int) -> dict[str, Any]:
     return {"ok": writer.is_alive and depth < BUSY_SHARE * capacity, "queue_size": depth, "capacity": capacity}
 
 
-def _lake(reader: LakeReader) -> dict[str, Any]:
+def _lake(reader: LakeReader, now: datetime) -> dict[str, Any]:
     try:
         free_bytes = shutil.disk_usage(reader.lake.root).free
         known = [t.frame["known_at"].max() for tf in Timeframe if (t := reader.hot("bars", tf)).frame.height]
@@ -86,7 +87,11 @@ def _lake(reader: LakeReader) -> dict[str, Any]:
         return {"ok": False, "detail": str(error)}
     newest = max((k for k in known if isinstance(k, datetime)), default=None)
     note = {"detail": "little disk space is left"} if free_bytes < LOW_DISK_BYTES else {} if known else {"detail": "no bars yet"}
-    return {"ok": free_bytes >= LOW_DISK_BYTES, "newest_known_at": newest, "is_empty": not known, "free_bytes": free_bytes, **note}
+    age_s = None if newest is None else round((now - newest).total_seconds(), 1)
+    return {
+        "ok": free_bytes >= LOW_DISK_BYTES, "newest_known_at": newest, "age_s": age_s, "is_stale": newest is None or now - newest > HOURLY,
+        "is_empty": not known, "free_bytes": free_bytes, **note,
+    }  # fmt: skip
 
 
 def _inbox(store: Store) -> dict[str, Any]:

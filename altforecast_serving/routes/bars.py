@@ -21,6 +21,7 @@ from altforecast_serving.errors import documented
 from altforecast_serving.lineage import Answer, Envelope
 from altforecast_serving.queries import bars
 from altforecast_serving.queries.cursors import decode_cursor
+from altforecast_serving.queries.freshness import newest_bar, of_bars
 from altforecast_serving.queries.rows import Question
 from altforecast_serving.routes.parameters import METRIC_HELP, TEXT, TIMEFRAME_HELP, Order, Page, check_period, timeframes_of
 
@@ -100,15 +101,24 @@ async def _answered(
 ) -> Response:
     question, tail = _question(asked, series, timeframes), await services.tail.fresh()
     names = services.metric_names
+    fresh = of_bars(services.clock(), timeframes, is_about_now=_is_about_now(question))
+
+    def noted(answer: Answer) -> Answer:
+        return fresh.noted(answer, newest_bar(services.reader, series, timeframes))
 
     async def find() -> Answer:
         quick = bars.quick_bars(services.reader, tail, question, names)
         if quick is not None:
-            return quick
-        return await services.in_thread(lambda: bars.find_bars(services.reader, tail, question, names))
+            return noted(quick)
+        return await services.in_thread(lambda: noted(bars.find_bars(services.reader, tail, question, names)))
 
     fmt = asked_format(request, asked.format)
-    return await services.answer(request, question, ["bars"], find, extra_version=(tail.version, tail.is_lost), fmt=fmt)
+    version = (tail.version, tail.is_lost, fresh.version)
+    return await services.answer(request, question, ["bars"], find, extra_version=version, fmt=fmt)
+
+
+def _is_about_now(question: Question) -> bool:
+    return question.newest_first and question.end is None and question.after is None
 
 
 def _question(asked: BarsOf, series: Series | None, timeframes: tuple[Timeframe, ...]) -> Question:

@@ -6,7 +6,6 @@ What belongs here: parameters and response models. What does not: finding events
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -16,9 +15,10 @@ from starlette.responses import Response
 from altforecast.types import DivergenceKind, DivergenceStatus, Implication, Oscillator, Timeframe
 from altforecast_serving.dependencies import ServicesDep
 from altforecast_serving.errors import documented
-from altforecast_serving.lineage import Envelope
+from altforecast_serving.lineage import Answer, Envelope
 from altforecast_serving.queries.cursors import decode_cursor
 from altforecast_serving.queries.divergences import DivergencesQuestion, find_divergences
+from altforecast_serving.queries.freshness import newest_bar, of_bars
 from altforecast_serving.routes.evidence import EvidenceBeside
 from altforecast_serving.routes.parameters import MAX_ROWS, METRIC_HELP, TEXT, TIMEFRAME_HELP, Period, check_period, timeframes_of
 
@@ -77,5 +77,10 @@ async def list_divergences(request: Request, services: ServicesDep, asked: Annot
         oscillators=(asked.oscillator.value,) if asked.oscillator else (), start=asked.start, end=asked.end, limit=asked.limit,
         after=tuple(decode_cursor(asked.cursor, 2)) if asked.cursor else None,
     )  # fmt: skip
-    work = partial(find_divergences, services.reader, question, services.metric_names)
-    return await services.answer_in_thread(request, question, ["divergences", "evidence", "bars"], work)
+    fresh = of_bars(services.clock(), question.timeframes, is_about_now=question.end is None and question.after is None)
+
+    def find() -> Answer:
+        found = find_divergences(services.reader, question, services.metric_names)
+        return fresh.noted(found, newest_bar(services.reader, question.series, question.timeframes))
+
+    return await services.answer_in_thread(request, question, ["divergences", "evidence", "bars"], find, extra_version=fresh.version)

@@ -16,8 +16,9 @@ from altforecast.symbols import parse_timeframe
 from altforecast.types import Side, Timeframe
 from altforecast_serving.dependencies import Services, ServicesDep
 from altforecast_serving.errors import documented
-from altforecast_serving.lineage import Envelope
+from altforecast_serving.lineage import Answer, Envelope
 from altforecast_serving.queries.cursors import decode_cursor
+from altforecast_serving.queries.freshness import newest_bar, of_bars
 from altforecast_serving.queries.rows import Question, find_rows, sort_of
 from altforecast_serving.routes.parameters import METRIC_HELP, TIMEFRAME_HELP, Order, Page, check_period
 
@@ -99,6 +100,11 @@ async def _answered(request: Request, services: Services, table: str, metric: st
         limit=asked.limit, newest_first=asked.order is Order.DESC,
         after=tuple(decode_cursor(asked.cursor, len(sort_of(table)))) if asked.cursor else None,
     )  # fmt: skip
-    return await services.answer_in_thread(
-        request, question, [table, "bars"], lambda: find_rows(services.reader, question, services.metric_names)
-    )
+    is_about_now = question.newest_first and question.end is None and question.after is None
+    fresh = of_bars(services.clock(), wanted, is_about_now=is_about_now)
+
+    def find() -> Answer:
+        found = find_rows(services.reader, question, services.metric_names)
+        return fresh.noted(found, newest_bar(services.reader, question.series, wanted))
+
+    return await services.answer_in_thread(request, question, [table, "bars"], find, extra_version=fresh.version)

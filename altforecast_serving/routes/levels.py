@@ -17,7 +17,8 @@ from altforecast.symbols import parse_timeframe
 from altforecast.types import LevelEvent, Timeframe
 from altforecast_serving.dependencies import ServicesDep
 from altforecast_serving.errors import documented
-from altforecast_serving.lineage import Envelope
+from altforecast_serving.lineage import Answer, Envelope
+from altforecast_serving.queries.freshness import newest_bar, of_bars
 from altforecast_serving.queries.levels import find_levels
 from altforecast_serving.routes.evidence import EvidenceBeside
 from altforecast_serving.routes.indicators import MetricPath, TimeframePath
@@ -50,7 +51,7 @@ class LevelResponse(BaseModel):
     n_touches: int
     n_breaks: int
     strength: float = Field(description="touches decayed by age")
-    distance_atr: float = Field(description="close - price at the last event, in ATR")
+    distance_atr: float = Field(description="newest close - price, in ATR, at the newest bar")
     first_touch_ts: datetime
     last_touch_ts: datetime
     n_bars_since_touch: int
@@ -75,7 +76,13 @@ async def read_levels(
     """Live levels, nearest to the price first."""
     wanted, series = parse_timeframe(timeframe), await services.series(metric, asked.exchange)
     side, as_of, limit = asked.side.value if asked.side else None, asked.as_of, asked.limit
+    fresh = of_bars(services.clock(), (wanted,), is_about_now=as_of is None)
+
+    def find() -> Answer:
+        found = find_levels(services.reader, series, wanted, services.metric_names, as_of=as_of, side=side, limit=limit)
+        return fresh.noted(found, newest_bar(services.reader, series, (wanted,)))
+
     return await services.answer_in_thread(
-        request, ("levels", series, wanted, as_of, side, limit), ["levels", "evidence", "bars"],
-        lambda: find_levels(services.reader, series, wanted, services.metric_names, as_of=as_of, side=side, limit=limit),
+        request, ("levels", series, wanted, as_of, side, limit), ["levels", "evidence", "bars", "indicators"], find,
+        extra_version=fresh.version,
     )  # fmt: skip

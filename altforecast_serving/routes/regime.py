@@ -16,6 +16,7 @@ from altforecast.types import Arrow, RegimeState
 from altforecast_serving.dependencies import ServicesDep
 from altforecast_serving.errors import documented
 from altforecast_serving.lineage import Envelope
+from altforecast_serving.queries.freshness import HOURLY, Freshness
 from altforecast_serving.queries.regime import find_regime
 from altforecast_serving.queries.report import find_report
 from altforecast_serving.routes.parameters import Moment, Parameters
@@ -97,14 +98,18 @@ class RegimeOf(AsOf):
 @router.get("/api/regime", responses={200: {"model": Envelope[RegimeResponse]}, **documented(401, 422, 429)})
 async def read_regime(request: Request, services: ServicesDep, asked: Annotated[RegimeOf, Query()]) -> Response:
     """Risk-ON or Risk-OFF, with the five contributions."""
+    fresh = Freshness(services.clock(), HOURLY, asked.as_of is None)
     return await services.answer_in_thread(
-        request, ("regime", asked), ["regime", "bars"], lambda: find_regime(services.reader, as_of=asked.as_of, limit=asked.limit)
-    )
+        request, ("regime", asked), ["regime", "bars"],
+        lambda: fresh.noted(find_regime(services.reader, as_of=asked.as_of, limit=asked.limit)), extra_version=fresh.version,
+    )  # fmt: skip
 
 
 @router.get("/api/report", responses={200: {"model": Envelope[ReportResponse]}, **documented(401, 422, 429)})
 async def read_report(request: Request, services: ServicesDep, asked: Annotated[AsOf, Query()]) -> Response:
     """The report lines with their arrows."""
+    fresh = Freshness(services.clock(), HOURLY, asked.as_of is None)
     return await services.answer_in_thread(
-        request, ("report", asked), ["market_report", "bars"], lambda: find_report(services.reader, as_of=asked.as_of)
-    )
+        request, ("report", asked), ["market_report", "bars"],
+        lambda: fresh.noted(find_report(services.reader, as_of=asked.as_of)), extra_version=fresh.version,
+    )  # fmt: skip
