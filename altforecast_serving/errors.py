@@ -5,6 +5,7 @@ What belongs here: mapping errors to status and body. What does not: raising the
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from altforecast.errors import AltForecastError, BusyError, InputError, StorageError, UnknownNameError
 from altforecast_io.store.settings import VersionConflictError
 
+_QUOTED = re.compile(r"'([^']*)'")
 MAX_DETAIL_CHARS = 2000
 """Longer details are cut: an error body never grows with its input."""
 
@@ -101,7 +103,17 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 
 async def _on_bad_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(422, "invalid_input", "; ".join(_line(e) for e in error.errors()))
+    problems = error.errors()
+    return error_response(422, "invalid_input", "; ".join(_line(e) for e in problems), **_fields(problems[0]) if problems else {})
+
+
+def _fields(problem: dict[str, Any]) -> dict[str, object]:
+    """field, value and allowed of one problem; allowed is empty where it is not finite."""
+    place, *rest = [str(p) for p in problem.get("loc", ())] or [""]
+    # As in the detail: headers and bodies are not repeated.
+    value = str(problem["input"])[:200] if place in ("query", "path") and "input" in problem else None
+    expected = str(problem.get("ctx", {}).get("expected", "")) if problem.get("type") in ("enum", "literal_error") else ""
+    return {"field": ".".join(rest) or place, "value": value, "allowed": _QUOTED.findall(expected)}
 
 
 def _line(problem: dict[str, Any]) -> str:
