@@ -88,5 +88,6 @@ def test_killed_worker_is_noticed_and_its_run_repeated(tmp_path: Path, repositor
             store, lake = open_store(settings.database_url), Lake(settings.lake_dir, "live")
             wait(lambda: inbox.pending(store).n_rows == 0, 200, f"never built: {log.read_text()[-2000:]}")
             wait(lambda: lake.read("indicators", "1h").height == 1, 60, "indicators never built")
+            wait(lambda: [*(settings.lake_dir / "due").iterdir()] == [], 60, "the run did not clear its marker")
             store.close()
     assert lake.read("bars", "1h")["ts"].to_list() == [ts]
