@@ -104,7 +104,7 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 async def _on_bad_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
-    return error_response(422, "invalid_input", "; ".join(_line(e) for e in problems), **_fields(problems[0]) if problems else {})
+    return error_response(422, "invalid_input", "; ".join(_line(e) for e in problems), {}, **_fields(problems[0]))
 
 
 def _fields(problem: dict[str, Any]) -> dict[str, object]:
