@@ -9,8 +9,8 @@ import dagster as dg
 import polars as pl
 
 from altforecast.symbols import METRIC_TIMEFRAMES
-from altforecast.types import Series, Timeframe
-from altforecast_io.lake import Lake
+from altforecast.types import Series, Timeframe, Window
+from altforecast_io.lake import Lake, Scope
 from altforecast_io.landing import write_landing
 from altforecast_io.store import inbox
 from altforecast_pipelines.resources import House
@@ -72,7 +72,7 @@ def tidy(context: dg.OpExecutionContext, house: dg.ResourceParam[House]) -> None
     n_revisions = drop_old_revisions(house.lake, now)
     n_logs = trim_provenance_logs(house.lake)
     n_alerts = inbox.prune(house.store, now - timedelta(days=INBOX_KEPT_DAYS))
-    context.add_output_metadata({"runs": n_runs, "leftovers": n_files, "revision_months": n_revisions, "logs": n_logs, "alerts": n_alerts})
+    context.add_output_metadata({"runs": n_runs, "leftovers": n_files, "revisions": n_revisions, "logs": n_logs, "alerts": n_alerts})
 
 
 def delete_old_runs(instance: dg.DagsterInstance, now: datetime) -> int:
@@ -100,11 +100,17 @@ def remove_leftovers(lake: Lake, now: datetime) -> int:
 
 
 def drop_old_revisions(lake: Lake, now: datetime) -> int:
-    """Remove months of `bar_revisions` older than REVISION_MONTHS_KEPT; returns how many files."""
-    old = lake.files("bar_revisions", end=now - timedelta(days=31 * REVISION_MONTHS_KEPT))
-    for part in old:
-        part.path.unlink(missing_ok=True)
-    return len(old)
+    """Drop revisions that were superseded more than REVISION_MONTHS_KEPT ago, however old their bars; returns how many rows."""
+    limit = now - timedelta(days=31 * REVISION_MONTHS_KEPT)
+    dropped = 0
+    for part in lake.files("bar_revisions"):
+        rows = lake.read("bar_revisions", part.timeframe, part.start, part.end)
+        kept = rows.filter(pl.col("superseded_at") >= limit)
+        if kept.height < rows.height:
+            scope = Scope(Window(part.start, part.end), (Timeframe(part.timeframe),))
+            lake.replace("bar_revisions", kept, scope, part.provenance())
+            dropped += rows.height - kept.height
+    return dropped
 
 
 def trim_provenance_logs(lake: Lake) -> int:

@@ -54,8 +54,18 @@ def test_drop_old_revisions_keeps_the_newest_years(house: House) -> None:
     run_backfill(house.settings, clock=house.clock)
     assert house.lake.read("bar_revisions").height == 4
     assert upkeep.drop_old_revisions(house.lake, NOW) == 0
-    assert upkeep.drop_old_revisions(house.lake, NOW + timedelta(days=365 * 4)) == 1
+    assert upkeep.drop_old_revisions(house.lake, NOW + timedelta(days=365 * 4)) == 4
     assert house.lake.read("bar_revisions").is_empty()
+
+
+def test_drop_old_revisions_keeps_new_revisions_of_old_bars(house: House) -> None:
+    long_ago = END - timedelta(days=365 * 6)
+    land(house, random_bars(BTC, H1, long_ago - HOUR * 4, long_ago))
+    run_backfill(house.settings, clock=house.clock)
+    land(house, random_bars(BTC, H1, long_ago - HOUR * 4, long_ago, received_at=NOW, seed=9), "again")
+    run_backfill(house.settings, clock=house.clock)
+    assert upkeep.drop_old_revisions(house.lake, NOW) == 0
+    assert house.lake.read("bar_revisions").height == 4
 
 
 def test_delete_old_runs_leaves_recent_ones(house: House) -> None:
