@@ -5,6 +5,7 @@ What belongs here: mapping errors to status and body. What does not: raising the
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -55,7 +56,7 @@ class RateLimitedError(BusyError):
 
     def __init__(self, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(f"too many requests; try again in {retry_after_s:.1f} s")
+        super().__init__(f"too many requests; try again in {max(1, math.ceil(retry_after_s))} s")
 
 
 _STATUS: tuple[tuple[type[AltForecastError], int], ...] = (

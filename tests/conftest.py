@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A shared machine may be slow at any moment, and the gate must say the same thing twice: no deadlines, fixed examples.
+settings.register_profile("gate", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("gate")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
