@@ -34,8 +34,9 @@ def merge(old: pl.DataFrame, new: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFr
     2. then the later `received_at` wins; at the same instant the larger (open, high, low, close, volume);
     3. a delivery that repeats the value before it in this order, or only lacks its volume, changes nothing.
     The rule looks at the set of rows alone: `merge(a, b)` equals `merge(b, a)`, and merging the inputs into the result again
-    leaves the bars as they are (either input alone too, where volumes are known). `superseded_at` is when the next value
-    reached us, pushed 1 ms on where two lost values of one bar would share it. An empty frame on either side gives the other.
+    leaves the bars as they are (either input alone too, where volumes are known, but for `received_at`: a value that came,
+    was replaced and came back then counts from its first coming). `superseded_at` is when the next value reached us, pushed
+    1 ms on where two lost values of one bar would share it. An empty frame on either side gives the other.
     """
     both = pl.concat([old.select(BARS.schema.names()), new.select(BARS.schema.names())]).with_columns(_series_number())
     is_contested = both.select(_NUMBERED_KEY).is_duplicated()

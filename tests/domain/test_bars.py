@@ -132,8 +132,10 @@ def test_merge_is_commutative_idempotent_and_conserves(a: pl.DataFrame, b: pl.Da
     BARS.conform(merged)
     BAR_REVISIONS.conform(revisions)
     has_volume = pl.concat([a, b])["volume"].null_count() == 0
-    for again in (pl.concat([a, b]), merged, *((a, b) if has_volume else ())):
+    for again in (pl.concat([a, b]), merged):
         assert_frame_equal(merge(merged, again)[0].select(VALUE), merged.select(VALUE))
+    for again in (a, b) if has_volume else ():
+        assert_frame_equal(merge(merged, again)[0].select(VALUE[:-1]), merged.select(VALUE[:-1]))
     kept = pl.concat([merged.select("ts", "close"), revisions.select("ts", "close")]).unique()
     assert set(kept.iter_rows()) == set(pl.concat([a, b]).select("ts", "close").iter_rows())
 

@@ -18,9 +18,9 @@ FLAGS = [
 DESKTOP, PHONE = {"width": 1366, "height": 900}, {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; skipped where there is none."""
+    """Debian's Chromium; skipped where there is none. Not for the session: its event loop would be in the way of async tests."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium here: `make chromium` installs it")
