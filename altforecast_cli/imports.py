@@ -116,3 +116,4 @@ def build(settings: Settings, console: Console) -> None:
         console.print(f"{table.table}: {table.n_rows:,} rows in {table.n_files} files, {table.seconds:.1f} s", highlight=False)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+    console.print("signals still rest on the bars before: run `altforecast backfill` (a running Dagster does it within minutes)")
