@@ -37,7 +37,9 @@ def dagster_yaml(settings: Settings) -> str:
     if settings.dagster_postgres_url:
         _check_postgres(settings)
         config = {k: v for k, v in config.items() if k not in STORAGES}
-        config["storage"] = {"postgres": {"postgres_url": settings.dagster_postgres_url}}
+        # SQLAlchemy 2.1 takes psycopg 3 where no driver is named; Dagster brings psycopg2.
+        url = settings.dagster_postgres_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        config["storage"] = {"postgres": {"postgres_url": url}}
     config["run_launcher"] = run_launcher(settings)
     return HEADER + str(yaml.safe_dump(config, sort_keys=False))
 

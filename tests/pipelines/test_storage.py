@@ -83,7 +83,7 @@ def test_dagster_yaml_default_is_sqlite_and_a_queue_in_a_file(tmp_path: Path) ->
 def test_dagster_yaml_takes_postgres_and_a_broker_from_the_settings(tmp_path: Path) -> None:
     settings = Settings.load(base=tmp_path, dagster_postgres_url="postgresql://u@h/dagster", celery_broker_url="amqp://h//")
     config = yaml.safe_load(dagster_yaml(settings))
-    assert config["storage"] == {"postgres": {"postgres_url": "postgresql://u@h/dagster"}}
+    assert config["storage"] == {"postgres": {"postgres_url": "postgresql+psycopg2://u@h/dagster"}}
     assert "event_log_storage" not in config
     assert config["run_launcher"]["config"]["broker"] == "amqp://h//"
     assert config["run_launcher"]["config"]["only_express"] is False
