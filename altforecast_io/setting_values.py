@@ -1,14 +1,22 @@
-"""Checks of single setting values, apart from the variables themselves.
+"""What settings fields are made of, apart from the variables themselves.
 
-What belongs here: turning one text into a value or refusing it with words. What does not: reading the environment (`settings`).
+What belongs here: field types, turning one text into a value or refusing it with words. What does not: reading the
+environment (`settings`).
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import NoDecode
 
 from altforecast.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Comma-separated text."""
 
 URL_SCHEMES = {
     "redis_url": ("redis", "rediss", "unix"),
@@ -18,6 +26,16 @@ URL_SCHEMES = {
     "context_dxy_url": ("https", "http"),
 }
 """Beginnings that each URL variable may have."""
+
+
+def var(default: Any, *spellings: str, **constraints: Any) -> Any:
+    """A settings field: the variable's name first, then the old names that keep working."""
+    return Field(default, validation_alias=AliasChoices(*spellings), **constraints)
+
+
+def words(value: Any) -> Any:
+    """Comma-separated text as a tuple of its parts; anything else unchanged."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def own(parse: Any, value: str) -> str:

@@ -9,135 +9,125 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from altforecast.errors import SettingsError
 from altforecast.symbols import DEFAULT_TV_BTC_SYMBOL, RESERVE_VENUES, VENUES, parse_symbol, parse_timeframe, parse_venue
-from altforecast_io.setting_values import URL_SCHEMES, mask_url, networks, number, own
+from altforecast_io.realtime_settings import RealtimeSettings
+from altforecast_io.setting_values import URL_SCHEMES, Positive, Words, mask_url, networks, number, own, var, words
 
 PUMPPORTAL_DOCUMENTATION_URL = "pumpportal.fun/data-api/real-time"
-Positive = Annotated[int, Field(gt=0)]
-Words = Annotated[tuple[str, ...], NoDecode]
 
 
-def names(*spellings: str) -> AliasChoices:
-    """The variable's name first, then the old names that keep working."""
-    return AliasChoices(*spellings)
-
-
-def _var(default: Any, *spellings: str, **constraints: Any) -> Any:
-    return Field(default, validation_alias=names(*spellings), **constraints)
-
-
-class Settings(BaseSettings):
+class Settings(RealtimeSettings):
     """Effective settings of one process; build with `Settings.load()` at the entry point and pass down."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True)
 
     # where and as what we run
-    base: Path = _var(Path("./var"), "ALTFORECAST_HOME", "DATA_DIR", description="folder of all data")
-    environment: Literal["live", "sandbox"] = _var("live", "ALTFORECAST_ENVIRONMENT", description="live or sandbox data")
-    host: str = _var("127.0.0.1", "ALTFORECAST_HOST", "HOST", description="address to listen on (IPv4)")
-    port: int = _var(8000, "PORT", "ALTFORECAST_PORT", ge=1, le=65535, description="port of the API and dashboard")
-    dagster_port: int = _var(3000, "DAGSTER_PORT", ge=1, le=65535, description="port of the Dagster UI")
-    public_base_url: str = _var("", "PUBLIC_BASE_URL", description="address that people use, for links; empty means no links")
-    timezone: str = _var("Europe/Amsterdam", "TZ", description="time zone shown to people; stores are UTC")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _var("INFO", "LOG_LEVEL", description="least severe level logged")
-    log_dir_override: Path | None = _var(None, "LOGS_DIR", description="folder of log files; default <home>/logs")
-    charts_dir_override: Path | None = _var(None, "CHARTS_DIR", description="folder of rendered charts; default <home>/charts")
-    models_dir_override: Path | None = _var(None, "MODELS_DIR", description="folder of models; default <home>/models")
+    base: Path = var(Path("./var"), "ALTFORECAST_HOME", "DATA_DIR", description="folder of all data")
+    environment: Literal["live", "sandbox"] = var("live", "ALTFORECAST_ENVIRONMENT", description="live or sandbox data")
+    host: str = var("127.0.0.1", "ALTFORECAST_HOST", "HOST", description="address to listen on (IPv4)")
+    port: int = var(8000, "PORT", "ALTFORECAST_PORT", ge=1, le=65535, description="port of the API and dashboard")
+    dagster_port: int = var(3000, "DAGSTER_PORT", ge=1, le=65535, description="port of the Dagster UI")
+    public_base_url: str = var("", "PUBLIC_BASE_URL", description="address that people use, for links; empty means no links")
+    timezone: str = var("Europe/Amsterdam", "TZ", description="time zone shown to people; stores are UTC")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = var("INFO", "LOG_LEVEL", description="least severe level logged")
+    log_dir_override: Path | None = var(None, "LOGS_DIR", description="folder of log files; default <home>/logs")
+    charts_dir_override: Path | None = var(None, "CHARTS_DIR", description="folder of rendered charts; default <home>/charts")
+    models_dir_override: Path | None = var(None, "MODELS_DIR", description="folder of models; default <home>/models")
 
     # stores
-    database_url_override: str = _var(
+    database_url_override: str = var(
         "", "DATABASE_URL", "DATABASE_PATH", "DB_PATH", "DB_DSN", description="operational store: SQLite path or PostgreSQL DSN"
     )
-    redis_url: str = _var("", "REDIS_URL", description="event bus on Redis; empty means in-process")
-    dagster_postgres_url: str = _var("", "DAGSTER_POSTGRES_URL", description="Dagster's own PostgreSQL database; empty means SQLite")
-    celery_broker_url: str = _var("", "CELERY_BROKER_URL", description="broker of the Celery run launcher; empty means none")
-    sqlite_vacuum_threshold_mb: Positive = _var(100, "SQLITE_VACUUM_THRESHOLD_MB", description="VACUUM above this file size [MB]")
-    sqlite_analyze_rows_changed: Positive = _var(1000, "SQLITE_ANALYZE_ROWS_CHANGED", description="ANALYZE after this many changed rows")
+    redis_url: str = var("", "REDIS_URL", description="event bus on Redis; empty means in-process")
+    dagster_postgres_url: str = var("", "DAGSTER_POSTGRES_URL", description="Dagster's own PostgreSQL database; empty means SQLite")
+    celery_broker_url: str = var("", "CELERY_BROKER_URL", description="broker of the Celery run launcher; empty means none")
+    sqlite_vacuum_threshold_mb: Positive = var(100, "SQLITE_VACUUM_THRESHOLD_MB", description="VACUUM above this file size [MB]")
+    sqlite_analyze_rows_changed: Positive = var(1000, "SQLITE_ANALYZE_ROWS_CHANGED", description="ANALYZE after this many changed rows")
 
     # TradingView
-    secret_webhook_token: SecretStr | None = _var(None, "SECRET_WEBHOOK_TOKEN", description="secret of TradingView alerts")
-    tv_btc_symbol: str = _var(DEFAULT_TV_BTC_SYMBOL, "TV_BTC_SYMBOL", description="TradingView symbol that carries BTC")
-    webhook_allowed_ips: Words = _var((), "WEBHOOK_ALLOWED_IPS", description="source addresses allowed to post alerts; empty allows all")
-    trusted_proxies: Words = _var((), "TRUSTED_PROXIES", description="proxies whose X-Forwarded-For is believed")
-    webhook_max_bytes: Positive = _var(8192, "WEBHOOK_MAX_BYTES", description="largest alert body [bytes]")
-    webhook_early_ms: int = _var(5000, "WEBHOOK_EARLY_MS", ge=0, le=60_000, description="how early a bar may be reported closed [ms]")
-    inbox_queue_rows: Positive = _var(4096, "INBOX_QUEUE_ROWS", description="alerts waiting for a commit; full answers 503")
+    secret_webhook_token: SecretStr | None = var(None, "SECRET_WEBHOOK_TOKEN", description="secret of TradingView alerts")
+    tv_btc_symbol: str = var(DEFAULT_TV_BTC_SYMBOL, "TV_BTC_SYMBOL", description="TradingView symbol that carries BTC")
+    webhook_allowed_ips: Words = var((), "WEBHOOK_ALLOWED_IPS", description="source addresses allowed to post alerts; empty allows all")
+    trusted_proxies: Words = var((), "TRUSTED_PROXIES", description="proxies whose X-Forwarded-For is believed")
+    webhook_max_bytes: Positive = var(8192, "WEBHOOK_MAX_BYTES", description="largest alert body [bytes]")
+    webhook_early_ms: int = var(5000, "WEBHOOK_EARLY_MS", ge=0, le=60_000, description="how early a bar may be reported closed [ms]")
+    inbox_queue_rows: Positive = var(4096, "INBOX_QUEUE_ROWS", description="alerts waiting for a commit; full answers 503")
 
     # markets
-    exchange: str = _var("gate", "EXCHANGE", description="trading venue; old names such as gateio are accepted")
-    bars_exchange: str = _var("binance", "BARS_EXCHANGE", description="venue whose bars are fetched on schedule")
-    tracked_symbols: Words = _var(
+    exchange: str = var("gate", "EXCHANGE", description="trading venue; old names such as gateio are accepted")
+    bars_exchange: str = var("binance", "BARS_EXCHANGE", description="venue whose bars are fetched on schedule")
+    tracked_symbols: Words = var(
         ("BTC-USDT", "ETH-USDT", "SOL-USDT", "ETH-BTC"), "TRACKED_SYMBOLS", description="symbols fetched on schedule, comma separated"
     )
-    symbol: str = _var("BTC-USDT", "SYMBOL", description="default symbol")
-    timeframe: str = _var("15m", "TIMEFRAME", description="default timeframe")
-    exchange_base_urls_text: str = _var("", "EXCHANGE_BASE_URLS", description="stand-in addresses, venue=url comma separated")
-    fetch_exchange_bars: bool = _var(True, "FETCH_EXCHANGE_BARS", description="fetch exchange bars on schedule")
+    symbol: str = var("BTC-USDT", "SYMBOL", description="default symbol")
+    timeframe: str = var("15m", "TIMEFRAME", description="default timeframe")
+    exchange_base_urls_text: str = var("", "EXCHANGE_BASE_URLS", description="stand-in addresses, venue=url comma separated")
+    fetch_exchange_bars: bool = var(True, "FETCH_EXCHANGE_BARS", description="fetch exchange bars on schedule")
 
     # outside context
-    coingecko_api_key: SecretStr | None = _var(None, "COINGECKO_API_KEY", description="optional CoinGecko key")
-    coinglass_api_key: SecretStr | None = _var(None, "COINGLASS_API_KEY", description="optional CoinGlass key")
-    context_enable: bool = _var(True, "CONTEXT_ENABLE", description="fetch market context")
-    context_cache_ttl_sec: Positive = _var(300, "CONTEXT_CACHE_TTL_SEC", description="life of cached context [s]")
-    context_http_timeout_sec: float = _var(2.0, "CONTEXT_HTTP_TIMEOUT_SEC", gt=0, le=60, description="timeout of context calls [s]")
-    context_btc_dominance_url: str = _var(
+    coingecko_api_key: SecretStr | None = var(None, "COINGECKO_API_KEY", description="optional CoinGecko key")
+    coinglass_api_key: SecretStr | None = var(None, "COINGLASS_API_KEY", description="optional CoinGlass key")
+    context_enable: bool = var(True, "CONTEXT_ENABLE", description="fetch market context")
+    context_cache_ttl_sec: Positive = var(300, "CONTEXT_CACHE_TTL_SEC", description="life of cached context [s]")
+    context_http_timeout_sec: float = var(2.0, "CONTEXT_HTTP_TIMEOUT_SEC", gt=0, le=60, description="timeout of context calls [s]")
+    context_btc_dominance_url: str = var(
         "https://api.coingecko.com/api/v3/global", "CONTEXT_BTC_DOMINANCE_URL", description="CoinGecko global endpoint"
     )
-    context_fear_greed_url: str = _var(
+    context_fear_greed_url: str = var(
         "https://api.alternative.me/fng/?limit=1", "CONTEXT_FEAR_GREED_URL", description="Fear & Greed endpoint"
     )
-    context_dxy_url: str = _var("", "CONTEXT_DXY_URL", description='endpoint answering {"value": number}; empty means none')
+    context_dxy_url: str = var("", "CONTEXT_DXY_URL", description='endpoint answering {"value": number}; empty means none')
 
     # people
-    telegram_bot_token: SecretStr | None = _var(None, "TELEGRAM_BOT_TOKEN", description="Telegram bot")
-    admin_chat_id: int | None = _var(None, "ADMIN_CHAT_ID", description="Telegram chat of the operator")
-    telegram_webhook_secret: SecretStr | None = _var(
+    telegram_bot_token: SecretStr | None = var(None, "TELEGRAM_BOT_TOKEN", description="Telegram bot")
+    admin_chat_id: int | None = var(None, "ADMIN_CHAT_ID", description="Telegram chat of the operator")
+    telegram_webhook_secret: SecretStr | None = var(
         None, "TELEGRAM_WEBHOOK_SECRET", "TELEGRAM_SECRET_TOKEN", description="secret header of Telegram calls"
     )
 
     # trading
-    mode: Literal["paper", "live", "backtest"] = _var("paper", "MODE", description="broker: paper, live or backtest")
-    degradation_level: Literal["full", "no_market_context"] = _var("full", "DEGRADATION_LEVEL", description="what may be missing")
-    enable_trading: bool = _var(True, "ENABLE_TRADING", description="allow orders; live orders also need MODE=live")
-    position_size: Decimal = _var(Decimal(10), "POSITION_SIZE", gt=0, description="order size [quote]")
-    max_drawdown_frac: float = _var(0.2, "MAX_DRAWDOWN_PCT", gt=0, le=1, description="halt at this drawdown (fraction)")
-    stop_loss_frac: float = _var(0.03, "STOP_LOSS_PCT", gt=0, le=1, description="stop loss (fraction)")
-    max_positions: Positive = _var(1, "MAX_POSITIONS", description="open positions allowed")
-    max_time_drift_ms: Positive = _var(1000, "MAX_TIME_DRIFT_MS", description="clock drift that blocks orders [ms]")
-    gateio_api_key: SecretStr | None = _var(None, "GATEIO_API_KEY", description="Gate key")
-    gateio_api_secret: SecretStr | None = _var(None, "GATEIO_API_SECRET", description="Gate secret")
-    gateio_password: SecretStr | None = _var(None, "GATEIO_PASSWORD", description="unused by Gate; accepted because old setups set it")
+    mode: Literal["paper", "live", "backtest"] = var("paper", "MODE", description="broker: paper, live or backtest")
+    degradation_level: Literal["full", "no_market_context"] = var("full", "DEGRADATION_LEVEL", description="what may be missing")
+    enable_trading: bool = var(True, "ENABLE_TRADING", description="allow orders; live orders also need MODE=live")
+    position_size: Decimal = var(Decimal(10), "POSITION_SIZE", gt=0, description="order size [quote]")
+    max_drawdown_frac: float = var(0.2, "MAX_DRAWDOWN_PCT", gt=0, le=1, description="halt at this drawdown (fraction)")
+    stop_loss_frac: float = var(0.03, "STOP_LOSS_PCT", gt=0, le=1, description="stop loss (fraction)")
+    max_positions: Positive = var(1, "MAX_POSITIONS", description="open positions allowed")
+    max_time_drift_ms: Positive = var(1000, "MAX_TIME_DRIFT_MS", description="clock drift that blocks orders [ms]")
+    gateio_api_key: SecretStr | None = var(None, "GATEIO_API_KEY", description="Gate key")
+    gateio_api_secret: SecretStr | None = var(None, "GATEIO_API_SECRET", description="Gate secret")
+    gateio_password: SecretStr | None = var(None, "GATEIO_PASSWORD", description="unused by Gate; accepted because old setups set it")
 
     # limits and budgets
-    rate_limit_per_minute: Positive = _var(6000, "RATE_LIMIT_PER_MINUTE", description="API requests per key or address and minute")
-    rate_limit_orders_per_minute: Positive = _var(10, "RATE_LIMIT_ORDERS_PER_MINUTE", description="orders per minute")
-    rate_limit_evaluate_per_minute: Positive = _var(60, "RATE_LIMIT_EVALUATE_PER_MINUTE", description="evaluations per minute")
-    rate_limit_market_context_per_hour: Positive = _var(100, "RATE_LIMIT_MARKET_CONTEXT_PER_HOUR", description="context calls per hour")
-    perf_budget_decision_p99_ms: int = _var(500, "PERF_BUDGET_DECISION_P99_MS", ge=0, description="p99 budget of a decision [ms], 0 off")
-    perf_budget_order_p99_ms: int = _var(1000, "PERF_BUDGET_ORDER_P99_MS", ge=0, description="p99 budget of an order [ms], 0 off")
-    perf_budget_flow_p99_ms: int = _var(0, "PERF_BUDGET_FLOW_P99_MS", ge=0, description="p99 budget of the whole flow [ms], 0 off")
-    perf_budget_decide_p99_sec: float | None = _var(None, "PERF_BUDGET_DECIDE_P99", ge=0, description="old name, in seconds")
-    perf_budget_order_p99_sec: float | None = _var(None, "PERF_BUDGET_ORDER_P99", ge=0, description="old name, in seconds")
-    bus_dlq_max: Positive = _var(1000, "BUS_DLQ_MAX", description="dead letters kept")
-    backtest_metrics_path: Path = _var(
+    rate_limit_per_minute: Positive = var(6000, "RATE_LIMIT_PER_MINUTE", description="API requests per key or address and minute")
+    rate_limit_orders_per_minute: Positive = var(10, "RATE_LIMIT_ORDERS_PER_MINUTE", description="orders per minute")
+    rate_limit_evaluate_per_minute: Positive = var(60, "RATE_LIMIT_EVALUATE_PER_MINUTE", description="evaluations per minute")
+    rate_limit_market_context_per_hour: Positive = var(100, "RATE_LIMIT_MARKET_CONTEXT_PER_HOUR", description="context calls per hour")
+    perf_budget_decision_p99_ms: int = var(500, "PERF_BUDGET_DECISION_P99_MS", ge=0, description="p99 budget of a decision [ms], 0 off")
+    perf_budget_order_p99_ms: int = var(1000, "PERF_BUDGET_ORDER_P99_MS", ge=0, description="p99 budget of an order [ms], 0 off")
+    perf_budget_flow_p99_ms: int = var(0, "PERF_BUDGET_FLOW_P99_MS", ge=0, description="p99 budget of the whole flow [ms], 0 off")
+    perf_budget_decide_p99_sec: float | None = var(None, "PERF_BUDGET_DECIDE_P99", ge=0, description="old name, in seconds")
+    perf_budget_order_p99_sec: float | None = var(None, "PERF_BUDGET_ORDER_P99", ge=0, description="old name, in seconds")
+    bus_dlq_max: Positive = var(1000, "BUS_DLQ_MAX", description="dead letters kept")
+    backtest_metrics_path: Path = var(
         Path("backtest_metrics.json"), "BACKTEST_METRICS_PATH", description="file that backtest gauges are read from"
     )
-    api_requires_key: bool = _var(False, "API_REQUIRES_KEY", description="reading routes need an API key too")
+    api_requires_key: bool = var(False, "API_REQUIRES_KEY", description="reading routes need an API key too")
 
     # tokens
-    birdeye_api_key: SecretStr | None = _var(None, "BIRDEYE_API_KEY", description="Birdeye key")
-    birdeye_cache_ttl_sec: Positive = _var(30, "BIRDEYE_CACHE_TTL", description="life of cached Birdeye answers [s]")
-    pumpportal_ws_url: str = _var("wss://pumpportal.fun/api/data", "PUMPPORTAL_WS_URL", description="PumpPortal socket")
-    ext_max_concurrency: int = _var(5, "EXT_MAX_CONCURRENCY", ge=1, le=100, description="outside calls at once")
-    sched_interval_initial_sec: Positive = _var(30, "SCHED_INTERVAL_INITIAL_SEC", description="cadence for new tokens [s]")
-    sched_interval_active_sec: Positive = _var(30, "SCHED_INTERVAL_ACTIVE_SEC", description="cadence for active tokens [s]")
+    birdeye_api_key: SecretStr | None = var(None, "BIRDEYE_API_KEY", description="Birdeye key")
+    birdeye_cache_ttl_sec: Positive = var(30, "BIRDEYE_CACHE_TTL", description="life of cached Birdeye answers [s]")
+    pumpportal_ws_url: str = var("wss://pumpportal.fun/api/data", "PUMPPORTAL_WS_URL", description="PumpPortal socket")
+    ext_max_concurrency: int = var(5, "EXT_MAX_CONCURRENCY", ge=1, le=100, description="outside calls at once")
+    sched_interval_initial_sec: Positive = var(30, "SCHED_INTERVAL_INITIAL_SEC", description="cadence for new tokens [s]")
+    sched_interval_active_sec: Positive = var(30, "SCHED_INTERVAL_ACTIVE_SEC", description="cadence for active tokens [s]")
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -225,7 +215,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_allowed_ips", "trusted_proxies", "tracked_symbols", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return words(value)
 
     @field_validator("secret_webhook_token", "telegram_bot_token", "coingecko_api_key", "admin_chat_id", "gateio_password", mode="before")
     @classmethod

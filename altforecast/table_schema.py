@@ -1,0 +1,93 @@
+"""What a lake table is: columns with type and unit, key, sort order, and the check that a frame conforms.
+
+What belongs here: the classes Column and Table. What does not: any table (`tables`, `arbitrage_tables`) and storage
+(`altforecast_io.lake`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from altforecast.errors import SchemaError
+
+TS = pl.Datetime("ms", "UTC")
+F64, I64, STR, BOOL = pl.Float64(), pl.Int64(), pl.String(), pl.Boolean()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, Polars type, unit in brackets, meaning; `nullable` says whether null may be written."""
+
+    name: str
+    dtype: pl.DataType
+    unit: str
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One lake table; `key` is unique, rows are sorted by `sort`, files hold one month of `ts` (and one timeframe)."""
+
+    name: str
+    meaning: str
+    grain: str
+    key: tuple[str, ...]
+    sort: tuple[str, ...]
+    columns: tuple[Column, ...]
+    by_timeframe: bool = True
+    is_hot: bool = False
+    """Whether the newest rows of every series are also kept in a small hot file."""
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Polars schema in column order."""
+        return pl.Schema({c.name: c.dtype for c in self.columns})
+
+    def empty(self) -> pl.DataFrame:
+        """A frame with the right columns and no rows."""
+        return pl.DataFrame(schema=self.schema)
+
+    def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with columns in order and rows sorted; raises SchemaError on a wrong column, type, null or double key."""
+        _check_columns(self, frame)
+        ordered = frame.select(self.schema.names()).sort(self.sort)
+        _check_values(self, ordered)
+        return ordered
+
+
+def _check_columns(table: Table, frame: pl.DataFrame) -> None:
+    wanted, got = table.schema, frame.schema
+    missing = [n for n in wanted if n not in got]
+    extra = [n for n in got if n not in wanted]
+    if missing or extra:
+        raise SchemaError(f"table {table.name}: missing columns {missing}, unknown columns {extra}")
+    wrong = [f"{n}: {got[n]} instead of {wanted[n]}" for n in wanted if got[n] != wanted[n]]
+    if wrong:
+        raise SchemaError(f"table {table.name}: wrong types: {'; '.join(wrong)}")
+
+
+def _check_values(table: Table, frame: pl.DataFrame) -> None:
+    for column in table.columns:
+        if not column.nullable and frame[column.name].null_count():
+            raise SchemaError(f"table {table.name}: column {column.name} may not be null")
+        if column.dtype == F64 and frame[column.name].is_nan().any():
+            raise SchemaError(f"table {table.name}: column {column.name} holds NaN (missing is null)")
+    if _has_doubles(table, frame):
+        raise SchemaError(f"table {table.name}: key {table.key} is not unique")
+
+
+def _has_doubles(table: Table, frame: pl.DataFrame) -> bool:
+    """Whether a key stands twice in the sorted frame; where the sort order is the key, doubles are neighbours."""
+    if set(table.key) != set(table.sort):
+        return bool(frame.select(table.key).is_duplicated().any())
+    suspects = frame.select((pl.col("ts") == pl.col("ts").shift(1)).arg_true()).to_series()
+    for name in table.key:
+        if suspects.is_empty():
+            return False
+        if name != "ts":
+            column = frame[name]
+            suspects = suspects.filter(column.gather(suspects) == column.gather(suspects - 1))
+    return not suspects.is_empty()

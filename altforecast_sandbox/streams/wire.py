@@ -1,0 +1,60 @@
+"""The interface of a venue's wire: the server side of one WebSocket connection, without any I/O.
+
+What belongs here: the interface and what every wire shares. What does not: any venue, sockets, faults (`hub`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from altforecast_sandbox.resting import Change, RestingBook
+
+Frame = str | bytes
+Books = Mapping[str, RestingBook]
+"""A venue's true books by canonical symbol."""
+Respond = Callable[[Mapping[str, str]], Any]
+"""From the query parameters (path parameters included) of a GET or POST to the JSON body; may raise `desk.Refusal`."""
+
+
+@dataclass
+class Following:
+    """What one connection subscribed to: canonical symbol -> whatever the wire needs to serve it (channel, depth, id)."""
+
+    symbols: dict[str, Any] = field(default_factory=dict)
+
+
+class Wire(Protocol):
+    """One accepted connection of one venue."""
+
+    following: Following
+
+    def opened(self) -> Sequence[Frame]:
+        """Frames that greet a new connection."""
+        ...
+
+    def received(self, payload: Frame, now_ms: int) -> Sequence[Frame]:
+        """Answer a client's frame (subscribe, ping, request): acknowledgements and, where the venue sends them, snapshots."""
+        ...
+
+    def changed(self, book: RestingBook, change: Change) -> Sequence[Frame]:
+        """Frames for one change of a book that this connection follows; `book` already contains it."""
+        ...
+
+    def beat(self, now_ms: int) -> Sequence[Frame]:
+        """Called about once a second: heartbeats and pings that the venue sends by itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class StreamService:
+    """A venue's streaming side: how to greet a connection, and REST requests that only order books need."""
+
+    name: str
+    connect: Callable[[Books, str, int], Wire]
+    """Makes the wire of a new connection from the books, the path below `/<venue>` with its query string, and the time [ms]."""
+    requests: Callable[[Books, Callable[[], int]], Mapping[str, Respond]]
+    """`METHOD /path/{name}` (aiohttp pattern) -> answer; the second argument tells the venue's time [ms]."""
+    spoil_checksum: Callable[[Frame], Frame] | None = None
+    """The same frame with a wrong checksum; None where the venue sends none."""
