@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -67,7 +68,11 @@ def landing_provenance(path: Path) -> Provenance | None:
 
 
 def remove_landing(paths: Sequence[Path]) -> int:
-    """Remove taken-in files and return how many were still there."""
+    """Remove taken-in files and return how many were still there; what they came from stays in the log of landings.
+
+    The log is written before anything is removed: a kill in between leaves a line twice, never a file without one.
+    """
+    _remember(paths)
     removed = 0
     for path in paths:
         try:
@@ -76,6 +81,29 @@ def remove_landing(paths: Sequence[Path]) -> int:
         except FileNotFoundError:
             continue
     return removed
+
+
+def landings_log(lake_root: Path) -> Path:
+    """File with one line per landing file that was removed: its provenance, `part` being its name."""
+    return lake_root / "provenance" / "landings.jsonl"
+
+
+def _remember(paths: Sequence[Path]) -> None:
+    lines: dict[Path, list[bytes]] = {}
+    for path in paths:
+        try:
+            found = landing_provenance(path)
+        except FileNotFoundError:
+            continue
+        if found is not None:
+            record = replace(found, part=path.stem)
+            lines.setdefault(landings_log(path.parent.parent.parent), []).append(record.encode().encode() + b"\n")
+    for log, records in lines.items():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            file.write(b"".join(records))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _read(path: Path) -> pl.DataFrame | None:

@@ -19,7 +19,8 @@ from altforecast.errors import UnknownNameError
 from altforecast.tables import TABLES
 from altforecast.types import Timeframe
 from altforecast_io.lake import Lake, PartFile
-from altforecast_io.provenance import Provenance
+from altforecast_io.landing import landing_files, landing_provenance, landings_log
+from altforecast_io.provenance import Provenance, decode
 from altforecast_io.store.engine import Store
 from altforecast_io.store.schema import inbox
 from altforecast_serving.lineage import Answer
@@ -33,8 +34,12 @@ MAX_NAMED = 50
 MAX_INBOX_ID = 2**62
 _PART = re.compile(r"^([a-z_]{1,40})(?:@([0-9a-z]{2,3}))?@(\d{4}-\d{2})$")
 _RANGE = re.compile(r"^inbox[ :](\d{1,18})\.\.(\d{1,18})$")
+_LANDING = re.compile(r"^(?:import|ccxt|latest|events|cuts)-[A-Za-z0-9._-]{1,180}$")
+"""Beginnings of the names of landing files, by who wrote them."""
 _VERSION = re.compile(r"^[0-9a-f]{16}$")
-SPELLINGS = ("a data version (16 hex digits)", "a part name (bars@1h@2024-01)", "inbox:<id>", "inbox:<first>..<last>")
+SPELLINGS = (
+    "a data version (16 hex digits)", "a part name (bars@1h@2024-01)", "inbox:<id>", "inbox:<first>..<last>", "a landing file's name",
+)  # fmt: skip
 
 
 def find_lineage(reader: LakeReader, store: Store, name: str, depth: int) -> Answer:
@@ -54,6 +59,9 @@ def _open(reader: LakeReader, store: Store, name: str, version: str, depth: int,
         return _inbox_span(store, name, int(span[1]), int(span[2]))
     if name.startswith("inbox:"):
         return _inbox_record(store, name)
+    landed = _landing_record(reader.lake, name)
+    if landed is not None:
+        return landed
     found = _by_version(reader.lake, name) if _VERSION.match(name) else _by_part(reader, name, version)
     if found is None:
         return None
@@ -64,8 +72,9 @@ def _open(reader: LakeReader, store: Store, name: str, version: str, depth: int,
 
 
 def _input(reader: LakeReader, store: Store, given: dict[str, Any], depth: int, budget: list[int]) -> dict[str, Any]:
-    if depth < 0 or budget[0] <= 0 or given["kind"] not in ("lake", "inbox"):
-        return {**given, "record": None, "is_cut": given["kind"] in ("lake", "inbox")}
+    can_open = given["kind"] in ("lake", "inbox") or _LANDING.match(given["name"]) is not None
+    if depth < 0 or budget[0] <= 0 or not can_open:
+        return {**given, "record": None, "is_cut": can_open}
     return {**given, "record": _open(reader, store, given["name"], given["data_version"], depth, budget), "is_cut": False}
 
 
@@ -113,9 +122,29 @@ def _logged(log: Path, version: str) -> Provenance | None:
 
 
 def _decoded(record: dict[str, Any]) -> Provenance:
-    from altforecast_io.provenance import decode
-
     return decode(orjson.dumps(record).decode())
+
+
+def _landing_record(lake: Lake, name: str) -> dict[str, Any] | None:
+    """What a delivered file of bars came from: the imported file, or the venue and span that was fetched."""
+    if _LANDING.match(name) is None:
+        return None
+    name = name.removesuffix(".parquet")
+    needle = orjson.dumps({"part": name})[1:-1]
+    try:
+        with landings_log(lake.root).open("rb") as lines:
+            found = next((decode(line.decode()) for line in lines if needle in line), None)
+    except FileNotFoundError:
+        found = None
+    found = found or next((p for f in _waiting(lake, name) if (p := landing_provenance(f)) is not None), None)
+    if found is None:
+        return None
+    inputs = [{**asdict(i), "record": None, "is_cut": False} for i in found.inputs]
+    return {**asdict(found), "id": name, "kind": "landing", "inputs": inputs}
+
+
+def _waiting(lake: Lake, name: str) -> list[Path]:
+    return [file for table in TABLES for file in landing_files(lake.root, table, name) if file.stem == name]
 
 
 def _is_current(reader: LakeReader, record: Provenance) -> bool:

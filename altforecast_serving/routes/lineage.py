@@ -26,8 +26,8 @@ class LineageRecord(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id: str = Field(description="data version, or inbox:<id>")
-    kind: str = Field(description="lake or inbox")
+    id: str = Field(description="data version, inbox:<id> or landing file")
+    kind: str = Field(description="lake, inbox or landing")
     inputs: list[dict[str, Any]] = Field(
         description="kind, name, data_version of each input; `record` is the input's own record, `is_cut` says that it was not opened"
     )
@@ -43,7 +43,8 @@ class LineageOf(Parameters):
 async def read_lineage(
     services: ServicesDep,
     name: Annotated[
-        str, Path(alias="id", max_length=100, description="data version, part name or inbox:<id>", examples=["bars@1h@2024-01"])
+        str,
+        Path(alias="id", max_length=100, description="data version, part name, inbox:<id> or landing file", examples=["bars@1h@2024-01"]),
     ],
     asked: Annotated[LineageOf, Query()],
 ) -> Response:

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 
 from altforecast.types import Metric
 from altforecast_io.lake import Lake
+from altforecast_io.landing import remove_landing, write_landing
+from altforecast_io.provenance import Input, Provenance
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats, inbox
 from altforecast_io.store.engine import open_store
@@ -134,6 +136,22 @@ def test_read_lineage_of_a_delivery_hides_its_raw_body(client: TestClient) -> No
     response = client.get(f"/api/lineage/inbox:{receipt['id']}")
     assert response.json()["data"]["symbol"] == "BTC-USDT"
     assert SECRET not in response.text
+
+
+def test_read_lineage_of_bars_ends_at_the_imported_file(client: TestClient, lake: Lake) -> None:
+    from tests.serving.conftest import BTC, END, Timeframe, bars_of, put
+
+    rows, name = bars_of(BTC, Timeframe.M15, 10, 1), "import-abc123-0000"
+    record = Provenance("import", "import-abc123", "1", lake.environment, END, (Input("import", "btc.csv", "abc123"),), n_rows=10)
+    path = write_landing(lake.root, name, rows, record)
+    assert client.get(f"/api/lineage/{name}").json()["data"]["inputs"][0]["name"] == "btc.csv"
+    put(lake, "bars", rows, Timeframe.M15, run_id="run-9", inputs=(Input("import", path.name),))
+    assert remove_landing([path]) == 1
+    data = client.get(f"/api/lineage/{lake.files('bars', Timeframe.M15)[-1].name}", params={"depth": 1}).json()["data"]
+    assert data["inputs"][0]["record"]["inputs"][0] == {
+        "kind": "import", "name": "btc.csv", "data_version": "abc123", "record": None, "is_cut": False,
+    }  # fmt: skip
+    assert client.get("/api/lineage/import-unknown-0000").status_code == 404
 
 
 def test_read_lineage_of_a_range_of_deliveries_names_them(client: TestClient) -> None:
