@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from benchmarks.stand_ins import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIMIT_SEC = 600
@@ -44,13 +45,6 @@ def main() -> None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=60)
     print(json.dumps(result))
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def first_divergence(base: str, began: float, process: subprocess.Popen[bytes]) -> float:

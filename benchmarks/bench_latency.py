@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from altforecast_io.settings import Settings  # noqa: E402
 from altforecast_io.sources.tradingview import Alert  # noqa: E402
 from altforecast_io.store import inbox  # noqa: E402
 from altforecast_io.store.engine import Store, open_store  # noqa: E402
+from benchmarks.stand_ins import free_port  # noqa: E402
 
 DAYS = 60
 WATCHED = ("indicators", "divergences", "levels")
@@ -83,13 +83,6 @@ def alert(metric: Metric, ts: datetime, price: Decimal, now: datetime) -> Alert:
         metric=metric, series=metric_series(metric), timeframe=Timeframe.M15, ts=ts, open=price, high=price + 1, low=price - 1,
         close=price, volume=Decimal(5), received_at=now, raw="{}",
     )  # fmt: skip
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

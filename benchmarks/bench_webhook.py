@@ -10,14 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +27,7 @@ from altforecast.types import Timeframe  # noqa: E402
 from altforecast_io.sources.tradingview import SANDBOX_TOKEN, parse_alert  # noqa: E402
 from altforecast_io.store import inbox  # noqa: E402
 from altforecast_io.store.engine import open_store  # noqa: E402
+from benchmarks.stand_ins import cpu_s, realtime, rss_mb  # noqa: E402
 
 INTERVALS = {Timeframe.M15: "15", Timeframe.H1: "60", Timeframe.H4: "240", Timeframe.D1: "1D"}
 
@@ -48,35 +45,6 @@ def bodies(count: int, now: datetime) -> list[bytes]:
             made.append(json.dumps({**head, "tc": opened + timeframe.ms, **prices}, separators=(",", ":")).encode())
         age += 1
     return made[:count]
-
-
-@contextmanager
-def realtime(home: Path) -> Iterator[tuple[int, int]]:
-    """A realtime process on a free port, as (port, process id)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"ALTFORECAST_HOME": str(home), "ALTFORECAST_ENVIRONMENT": "sandbox", "PORT": str(port)}
-    with (home / "output.txt").open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "realtime"], cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
-    try:
-        wait_until_open(port, process)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when the port answers; raises RuntimeError when the process ended or a minute passed."""
-    for _ in range(600):
-        if process.poll() is not None:
-            raise RuntimeError(f"realtime ended with {process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise RuntimeError("realtime did not start within a minute")
 
 
 async def sender(port: int, work: Iterator[bytes], seconds: list[float], statuses: list[bytes]) -> None:
@@ -116,18 +84,6 @@ def bare_commits(work: list[bytes], now: datetime, group: int, folder: Path) -> 
     return spent
 
 
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process [MB]."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> None:
     """Print one JSON line."""
     chosen = argparse.ArgumentParser()
@@ -138,12 +94,13 @@ def main() -> None:
     work = bodies(options.alerts + 1000, now)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        with realtime(home) as (port, pid):
+        with realtime(home, {}, {}) as (base, pid):
+            port = int(base.rsplit(":", 1)[1])
             uvloop.run(fire(port, work[:1000], options.senders))
-            used = cpu_seconds(pid)
+            used = cpu_s(pid)
             spent, seconds, statuses = uvloop.run(fire(port, work[1000:], options.senders))
-            used = cpu_seconds(pid) - used
-            memory = memory_mb(pid)
+            used = cpu_s(pid) - used
+            memory = rss_mb(pid)
         store = open_store(f"sqlite:///{home}/sandbox/store/altforecast.sqlite", "sandbox")
         n_stored = inbox.last_id(store)
         store.close()
