@@ -74,6 +74,9 @@ def _content(series: pl.Series) -> Iterator[bytes]:
         runs = series.rle().struct.unnest()
         yield runs["len"].to_numpy().tobytes()
         yield "\x1f".join(v or "" for v in runs["value"].to_list()).encode()
+    elif series.dtype == pl.List:
+        yield series.list.len().fill_null(0).to_numpy().tobytes()
+        yield from _content(series.explode(empty_as_null=False, keep_nulls=False))
     elif len(series):
         filled = series.to_physical().fill_null(False if series.dtype == pl.Boolean else 0)
         yield filled.to_numpy().tobytes()
