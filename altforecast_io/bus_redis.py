@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from altforecast.errors import StorageError
@@ -51,6 +52,8 @@ BLOCK_MS = 1000
 """How long one read waits for news; shorter than the time-out."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 DOWN = (RedisError, OSError, asyncio.TimeoutError)
+_AGAIN = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+"""A pooled connection may have died unnoticed: each command tries a second one at once."""
 log = structlog.get_logger(__name__)
 
 
@@ -63,8 +66,8 @@ class RedisBus:
 
     def __init__(self, url: str, namespace: str, *, jitter: Callable[[], float], dead_letters_max: int = 1000,
                  clock: Callable[[], datetime] = utc_now) -> None:  # fmt: skip
-        self._client: Redis = Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0), max_connections=256
+        self._client: Any = Redis.from_url(
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=_AGAIN, max_connections=256
         )
         self._namespace, self._jitter = namespace, jitter
         self._limits = {DEAD_LETTERS: dead_letters_max}
@@ -86,8 +89,7 @@ class RedisBus:
         if self._writer is not None:
             with contextlib.suppress(*DOWN):
                 await asyncio.wait_for(self._drain(), TIMEOUT_S)
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
+            await _stop(self._writer)
         await self._client.aclose()
 
     # ---- writing
@@ -178,7 +180,7 @@ class RedisBus:
                     self._add_state(pipe, topic, changed.get(topic, {}), is_whole=topic in whole)
                 for topic, entries in batch.items():
                     for entry in entries:
-                        pipe.xadd(self._key(topic), entry, maxlen=self._limit(topic), approximate=True)  # type: ignore[arg-type]
+                        pipe.xadd(self._key(topic), entry, maxlen=self._limit(topic), approximate=True)
                 for topic in self._owned:
                     pipe.pexpire(self._key(topic), int(ALIVE_S * 1000))
                 if self._is_feeding:
@@ -247,8 +249,7 @@ class RedisBus:
         try:
             yield box
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await _stop(task)
             if not task.cancelled():
                 task.result()
 
@@ -265,7 +266,7 @@ class RedisBus:
 class _Reader:
     """One follower's position in a stream (a feed, or the notices of a state topic)."""
 
-    def __init__(self, client: Redis, key: str, notices: str, box: Mailbox) -> None:
+    def __init__(self, client: Any, key: str, notices: str, box: Mailbox) -> None:
         self._client, self._key, self._box = client, key, box
         self._is_feed = box.topic.endswith("_feed")
         self._stream = key if self._is_feed else notices
@@ -299,7 +300,7 @@ class _Reader:
         if newest:
             self._count_gap(newest[0][1][b"n"])
         if not self._is_feed:
-            self._known = {k.decode() for k in await self._client.hkeys(self._key)}  # type: ignore[misc]
+            self._known = {k.decode() for k in await self._client.hkeys(self._key)}
 
     async def _read(self) -> None:
         if self._must_reload:
@@ -326,12 +327,12 @@ class _Reader:
         if self._must_reload:
             await self._reload()
         elif keys:
-            values = await self._client.hmget(self._key, list(keys))  # type: ignore[misc]
+            values = await self._client.hmget(self._key, list(keys))
             for key, value in zip(keys, values, strict=True):
                 await self._tell(key, value or b"")
 
     async def _reload(self) -> None:
-        found = {k.decode(): v for k, v in (await self._client.hgetall(self._key)).items()}  # type: ignore[misc]
+        found = {k.decode(): v for k, v in (await self._client.hgetall(self._key)).items()}
         for key in self._known - found.keys():
             await self._tell(key, b"")
         for key, value in found.items():
@@ -370,6 +371,13 @@ def _streams(found: Any) -> list[tuple[Any, list[tuple[bytes, dict[bytes, bytes]
 
 def _number(entry: Mapping[str, bytes]) -> int:
     return int(entry["n"].partition(b":")[2])
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    """Cancel until it ends: the client waits with asyncio.wait_for, which may swallow a cancellation before Python 3.12."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.05)
 
 
 async def _asked(answer: Any) -> Any:
