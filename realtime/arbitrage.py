@@ -1,0 +1,208 @@
+"""Drives the scanner: when changed books are looked at, and who is told of what was found.
+
+What belongs here: coalescing, cadences, the way of events to bus and landing. What does not: finding and judging
+(`altforecast.scanner`), books (`board`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from altforecast.book_health import NS_PER_S
+from altforecast.books import Book
+from altforecast.opportunities import OpportunityEvent, OpportunityEventKind
+from altforecast_io.bus import OPPORTUNITIES, OPPORTUNITIES_FEED, SPREADS, Bus
+from realtime import metrics
+
+OUTBOX_MAX = 2048
+"""Events that wait for the bus; the oldest are dropped and counted."""
+MINUTE_NS = 60 * NS_PER_S
+OPENINGS_KEPT = 100_000
+"""Openings of the last minute that are remembered for the rate."""
+
+
+class Scanner(Protocol):
+    """What the engine needs of `altforecast.scanner.Scanner`."""
+
+    def set_book(self, book: Book) -> None:
+        """A book takes the place of the one with the same venue and symbol."""
+
+    def mark(self, book: Book) -> None:
+        """A book changed."""
+
+    def drop(self, venue: str, symbol: str | None = None) -> None:
+        """A book, or all of a venue, is withdrawn."""
+
+    def evaluate(self, now_ns: int) -> Sequence[OpportunityEvent]:
+        """What changed books mean for opportunities."""
+
+    def next_due_ns(self) -> int | None:
+        """When a pending capture is due, if any."""
+
+    def close(self, now_ns: int) -> Sequence[OpportunityEvent]:
+        """Close every open opportunity with reason `shutdown`."""
+
+
+class Sink(Protocol):
+    """Who keeps events for ever."""
+
+    def note(self, event: OpportunityEvent) -> None:
+        """One event. Must not block."""
+
+
+class Engine:
+    """Evaluates changed books at most once per `coalesce_ms`, and tells bus and sink of every event, in order."""
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        bus: Bus,
+        *,
+        row_of: Callable[[OpportunityEvent], Mapping[str, Any]],
+        cut_of: Callable[[int], Mapping[str, Any]],
+        coalesce_ms: float = 1.0,
+        cut_sec: float = 5.0,
+        sink: Sink | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.scanner, self._bus, self._row_of, self._cut_of, self._sink = scanner, bus, row_of, cut_of, sink
+        self._coalesce_s, self._cut_s, self._clock_ns, self._sleep = coalesce_ms / 1000, cut_sec, clock_ns, sleep
+        self._loop = asyncio.get_running_loop()
+        self._last_scan = 0.0
+        self._scan: asyncio.Handle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._due_ns = 0
+        self._outbox: deque[OpportunityEvent] = deque()
+        self._has_mail = asyncio.Event()
+        self._openings: deque[int] = deque(maxlen=OPENINGS_KEPT)
+        self._bug: BaseException | None = None
+        self.n_open = 0
+        self.last_evaluation_ns = 0
+
+    # ---- books
+
+    def set_book(self, book: Book) -> None:
+        """See board.Listener."""
+        self.scanner.set_book(book)
+
+    def mark(self, book: Book) -> None:
+        """See board.Listener."""
+        self.scanner.mark(book)
+        if self._scan is None:
+            self._plan()
+
+    def drop(self, venue: str, symbol: str | None) -> None:
+        """See board.Listener."""
+        self.scanner.drop(venue, symbol)
+        if self._scan is None:
+            self._plan()
+
+    def _plan(self) -> None:
+        """At once after a quiet time, else when the time since the last evaluation is over."""
+        wait = self._last_scan + self._coalesce_s - self._loop.time()
+        self._scan = self._loop.call_soon(self.evaluate) if wait <= 0 else self._loop.call_later(wait, self.evaluate)
+
+    # ---- evaluation
+
+    def evaluate(self) -> None:
+        """Look at what changed now; a bug ends `run`."""
+        self._scan = None
+        began = self._loop.time()
+        try:
+            now = self.last_evaluation_ns = self._clock_ns()
+            self._tell(self.scanner.evaluate(now), now)
+            self._plan_captures(now)
+        except Exception as error:
+            self._bug = error
+            self._has_mail.set()
+        self._last_scan = self._loop.time()
+        metrics.EVALUATIONS.inc()
+        metrics.EVALUATION_SECONDS.observe(self._last_scan - began)
+
+    def _plan_captures(self, now: int) -> None:
+        due = self.scanner.next_due_ns()
+        if due is None or (self._due is not None and self._due_ns == due):
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._due_ns = due
+        self._due = self._loop.call_later(max(due - now, 0) / NS_PER_S, self._capture)
+
+    def _capture(self) -> None:
+        self._due = None
+        if self._scan is None:
+            self.evaluate()
+
+    def _tell(self, events: Sequence[OpportunityEvent], now: int) -> None:
+        for event in events:
+            if event.kind is OpportunityEventKind.OPENED:
+                self.n_open += 1
+                self._openings.append(now)
+                metrics.NET_EDGE.observe(event.opportunity.net_edge_pct)
+            elif event.kind is OpportunityEventKind.CLOSED:
+                self.n_open -= 1
+            if self._sink is not None:
+                self._sink.note(event)
+            if len(self._outbox) >= OUTBOX_MAX:
+                self._outbox.popleft()
+                metrics.DROPPED.labels("drop_oldest").inc()
+            self._outbox.append(event)
+        if events:
+            self._has_mail.set()
+
+    # ---- telling
+
+    async def run(self) -> None:
+        """Publish events and cuts until cancelled; raises what a bug of the scanner raised."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_events(), name="arbitrage:events")
+            tasks.create_task(self._publish_cuts(), name="arbitrage:cuts")
+
+    async def _publish_events(self) -> None:
+        while True:
+            await self._has_mail.wait()
+            self._has_mail.clear()
+            if self._bug is not None:
+                raise self._bug
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that waits to the bus, in order."""
+        state: dict[str, bytes] = {}
+        while self._outbox:
+            event = self._outbox.popleft()
+            payload = orjson.dumps(self._row_of(event))
+            await self._bus.append(OPPORTUNITIES_FEED, payload)
+            is_over = event.kind is OpportunityEventKind.CLOSED
+            # the later `updated` of a closed opportunity only delivers its captures: it must not come back as open
+            state[event.opportunity.id] = b"" if is_over or state.get(event.opportunity.id) == b"" or not self._is_open(event) else payload
+        if state:
+            await self._bus.put_many(OPPORTUNITIES, state)
+
+    def _is_open(self, event: OpportunityEvent) -> bool:
+        return not event.reason
+
+    async def _publish_cuts(self) -> None:
+        while True:
+            await self._sleep(self._cut_s)
+            now = self._clock_ns()
+            await self._bus.put_many(SPREADS, {"cut": orjson.dumps(self._cut_of(now))})
+            while self._openings and now - self._openings[0] > MINUTE_NS:
+                self._openings.popleft()
+            metrics.OPPORTUNITIES.set(len(self._openings))
+
+    async def stop(self) -> None:
+        """Close the ledger with reason `shutdown` and write what is left."""
+        for handle in (self._scan, self._due):
+            if handle is not None:
+                handle.cancel()
+        now = self._clock_ns()
+        self._tell(self.scanner.close(now), now)
+        await self.flush()

@@ -1,0 +1,383 @@
+"""The ccxt feed: any venue that ccxt.pro knows, behind the same interface as the native one.
+
+What belongs here: one guarded ccxt instance per connection, its subscriptions, and copying its books into ours. What does
+not: the checks (`ccxt_guard`), when to connect again (`feeds`). ccxt is imported at the first connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from altforecast.book_health import NS_PER_S, Step
+from altforecast.books import Book, BookState
+from altforecast.symbols import ccxt_symbol
+from altforecast_io.exchanges.feed_limits import FeedLimits
+from altforecast_io.exchanges.sessions.session import Fault, FaultReason, relocate
+from altforecast_io.exchanges.venues import venue_of
+from realtime.ccxt_guard import BOOK_READERS, MESSAGE_READERS, UNCHECKED, SequenceGuard, disagreement, kraken_checksum, reason_of
+from realtime.feeds import NETWORK_ERRORS, PLANNED, Connection, Dial, Ended, Shard
+
+DEPTH = 50
+"""Levels per side that are copied on each change."""
+RECONCILE_S = 60.0
+"""How often a book of a venue without numbers is compared with its REST book [s]."""
+MAX_DISAGREEMENT = 2
+"""Levels of the best twenty that may differ where the two books are not of one moment [count]."""
+WATCH_LIMITS: Mapping[str, int] = {"binance": 1000, "kraken": 100, "bitfinex": 100, "bybit": 200, "bingx": 100}
+"""Depth asked of ccxt; other venues send what they send. Small limits on difference feeds give wrong books."""
+TIMEOUT_MS = 10_000
+
+
+def load_pro() -> Any:
+    """The ccxt.pro package: 100 MB, so imported only where a ccxt feed is used."""
+    import ccxt.pro
+
+    return ccxt.pro
+
+
+def is_known(venue: str) -> bool:
+    """Whether this version of ccxt.pro has the venue."""
+    return hasattr(load_pro(), _ccxt_id(venue))
+
+
+class Source:
+    """What all connections of one venue share: its class, its address and its trimmed markets."""
+
+    def __init__(self, venue: str, base_url: str | None, timeout_ms: int = TIMEOUT_MS) -> None:
+        self.venue, self.base_url, self._timeout_ms = venue, base_url, timeout_ms
+        self.markets: dict[str, Any] = {}
+        """Markets of the followed symbols by ccxt's name, without what the venue said literally."""
+        self._turn = asyncio.Lock()
+
+    def make(self, hooks: Hooks | None = None) -> Any:
+        """A fresh instance that shares the markets."""
+        kind = getattr(load_pro(), _ccxt_id(self.venue))
+        options = {"defaultType": "spot", **_market_options(self.venue)}
+        exchange = (_guarded(kind, hooks) if hooks else kind)({"enableRateLimit": True, "timeout": self._timeout_ms, "options": options})
+        exchange.aiohttp_trust_env = True
+        if self.base_url:
+            exchange.urls["api"] = _relocated(exchange.urls["api"], self.base_url)
+            exchange.hostname = exchange.hostname if hasattr(exchange, "hostname") else None
+        if self.markets:
+            exchange.set_markets(list(self.markets.values()))
+        return exchange
+
+    async def load(self, symbols: Sequence[str]) -> None:
+        """Have the markets of these symbols, as far as the venue trades them; raises ccxt's errors."""
+        wanted = {ccxt_symbol(s) for s in symbols}
+        async with self._turn:
+            if wanted <= self.markets.keys():
+                return
+            exchange = self.make()
+            try:
+                exchange.markets = None
+                await exchange.load_markets()
+                self.markets |= {name: {**exchange.markets[name], "info": {}} for name in wanted if name in exchange.markets}
+            finally:
+                await exchange.close()
+
+
+class Hooks:
+    """What a guarded instance tells its connection; replaced by the connection."""
+
+    def message(self, message: Any) -> None:
+        """A parsed message of any kind."""
+
+    def book_message(self, message: Any) -> None:
+        """A parsed order book message, before ccxt handles it."""
+
+    def attach(self, client: Any) -> None:
+        """A new socket client of ccxt."""
+
+
+def _guarded(base: Any, hooks: Hooks) -> Any:
+    class Guarded(base):  # type: ignore[misc]
+        def client(self, url: str) -> Any:
+            is_new = url not in (self.clients or {})
+            client = super().client(url)
+            if is_new:
+                hooks.attach(client)
+            return client
+
+        def handle_message(self, client: Any, message: Any) -> Any:
+            hooks.message(message)
+            return super().handle_message(client, message)
+
+        def handle_order_book(self, client: Any, message: Any, *rest: Any) -> Any:
+            hooks.book_message(message)
+            return super().handle_order_book(client, message, *rest)
+
+    Guarded.__name__ = base.__name__
+    return Guarded
+
+
+class CcxtConnection(Hooks):
+    """One life of one ccxt instance; after any fault it is thrown away."""
+
+    def __init__(self, shard: Shard, source: Source, symbols: Sequence[str], limits: FeedLimits) -> None:
+        self._shard, self._source, self._limits = shard, source, limits
+        self._tools, self._link, self._board = shard.tools, shard.link, shard.tools.board
+        self._books = {s: Book(shard.venue, s) for s in symbols}
+        self._by_name = {ccxt_symbol(s): book for s, book in self._books.items()}
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._sequence = SequenceGuard(BOOK_READERS, shard.venue)
+        self._stream = SequenceGuard(MESSAGE_READERS, shard.venue)
+        self._touched: dict[str, Any] = {}
+        self._is_inside = False
+        self._crc: tuple[str, int] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._exchange: Any = None
+        self._board.adopt(self._link, self._books)
+
+    # ---- life
+
+    async def live(self) -> Ended:
+        """See Connection."""
+        began = self._tools.monotonic()
+        try:
+            await self._guarded_call(self._source.load(tuple(self._books)))
+            if not self._ended.done():
+                self._refuse_unknown()
+            if not self._ended.done():
+                self._exchange = self._source.make(self)
+                self._exchange.open()
+                self._link.last_frame_ns = self._tools.clock_ns()
+                self._board.step(self._link, Step.OPENED)
+                for batch in self._batches():
+                    self._start(self._subscribe(batch))
+                self._start(self._tick(began))
+                if self._link.venue in UNCHECKED:
+                    self._start(self._reconcile())
+            return await self._ended
+        finally:
+            await self._stop()
+
+    def break_off(self, fault: Fault) -> None:
+        """See Connection."""
+        self._end(Ended(fault.reason.value, fault))
+
+    def _refuse_unknown(self) -> None:
+        unknown = [s for s in self._books if ccxt_symbol(s) not in self._source.markets]
+        for symbol in unknown:
+            if not self._shard.refuse(Fault(FaultReason.REFUSED, symbol, "not among the venue's markets")):
+                self._end(Ended(FaultReason.REFUSED.value))
+            del self._by_name[ccxt_symbol(symbol)]
+
+    def _batches(self) -> list[list[str]]:
+        names = list(self._by_name)
+        size = self._limits.ccxt_batch if self._exchange.has.get("watchOrderBookForSymbols") else 1
+        return [names[n : n + size] for n in range(0, len(names), size)]
+
+    async def _subscribe(self, names: list[str]) -> None:
+        limit = WATCH_LIMITS.get(self._link.venue)
+        if len(names) > 1:
+            await self._guarded_call(self._exchange.watch_order_book_for_symbols(names, limit))
+        else:
+            await self._guarded_call(self._exchange.watch_order_book(names[0], limit), names[0])
+
+    async def _guarded_call(self, work: Coroutine[Any, Any, Any], name: str = "") -> None:
+        """Whatever ccxt raises is a fault of this connection."""
+        try:
+            await work
+        except Exception as error:
+            self._failed(error, name)
+
+    async def _tick(self, began: float) -> None:
+        while not self._ended.done():
+            await self._tools.sleep(self._tools.pace.tick_s)
+            silence_s = (self._tools.clock_ns() - self._link.last_frame_ns) / NS_PER_S
+            if silence_s > self._tools.pace.watchdog_s:
+                self.break_off(Fault(FaultReason.STALE, None, f"no frame for {silence_s:.0f} s"))
+            elif self._shard.is_old(self._tools.monotonic() - began):
+                self._end(Ended(PLANNED))
+
+    async def _reconcile(self) -> None:
+        """Compare each book with the venue's REST book, one after the other; a difference is a fault."""
+        while not self._ended.done():
+            await self._tools.sleep(RECONCILE_S)
+            for name, book in self._by_name.items():
+                before = (book.bids(DEPTH), book.asks(DEPTH))
+                try:
+                    told = await self._exchange.fetch_order_book(name)
+                except Exception:
+                    continue
+                if book.state is not BookState.LIVE or self._ended.done():
+                    continue
+                wrong = disagreement(before[0], book.bids(DEPTH), told["bids"]) + disagreement(before[1], book.asks(DEPTH), told["asks"])
+                if wrong > MAX_DISAGREEMENT:
+                    self.break_off(Fault(FaultReason.RECONCILE, book.symbol, f"{wrong} of the best levels differ from the REST book"))
+
+    # ---- what ccxt tells
+
+    def attach(self, client: Any) -> None:
+        """Put ourselves between ccxt's socket client and its handlers: nothing may escape into its receive loop."""
+        handle, resolve, reject = client.handle_message, client.resolve, client.reject
+        on_close = client.on_close_callback
+
+        def handled(message: Any) -> None:
+            self._frame(message, handle)
+
+        def resolved(result: Any, message_hash: Any) -> Any:
+            self._note(result)
+            return resolve(result, message_hash)
+
+        def rejected(error: Any, message_hash: Any = None) -> Any:
+            self._failed(error, str(message_hash or ""))
+            return reject(error, message_hash)
+
+        def closed(which: Any, code: Any) -> Any:
+            self.break_off(Fault(FaultReason.DISCONNECTED, None, f"closed with code {code}"))
+            return on_close(which, code)
+
+        client.handle_message, client.resolve, client.reject, client.on_close_callback = handled, resolved, rejected, closed
+
+    def message(self, message: Any) -> None:
+        """See Hooks."""
+        hole = self._stream.hole(message)
+        if hole is not None:
+            self.break_off(Fault(FaultReason.GAP, None, hole))
+
+    def book_message(self, message: Any) -> None:
+        """See Hooks."""
+        hole = self._sequence.hole(message)
+        if hole is not None:
+            self.break_off(Fault(FaultReason.GAP, None, hole))
+        if self._link.venue == "kraken":
+            first = message["data"][0]
+            self._crc = (first["symbol"], first["checksum"])
+
+    def _frame(self, message: Any, handle: Callable[[Any], None]) -> None:
+        if self._ended.done():
+            return
+        if message.type.value in (1, 2):
+            now = self._link.last_frame_ns = self._tools.clock_ns()
+            self._link.frames += 1
+            if self._tools.tap is not None:
+                self._tools.tap.frame(now, self._link.venue, self._link.name, "received", message.data)
+        self._is_inside = True
+        try:
+            handle(message)
+        except Exception as error:
+            self._failed(error, "")
+        finally:
+            self._is_inside = False
+        self._flush()
+
+    def _note(self, result: Any) -> None:
+        if isinstance(result, dict) and "bids" in result and result.get("symbol") in self._by_name:
+            self._touched[result["symbol"]] = result
+            if not self._is_inside:
+                # a REST snapshot joined the stream outside any frame
+                asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Copy what changed into our books; an error here is a bug of ours and ends the connection with it."""
+        touched, self._touched = self._touched, {}
+        try:
+            for name, order_book in touched.items():
+                if not self._ended.done():
+                    self._copy(self._by_name[name], order_book)
+        except Exception as error:
+            self._fail(error)
+
+    def _copy(self, book: Book, order_book: Any) -> None:
+        bids, asks = list.__getitem__(order_book["bids"], slice(DEPTH)), list.__getitem__(order_book["asks"], slice(DEPTH))
+        if self._crc is not None and not self._checks(bids, asks):
+            self.break_off(Fault(FaultReason.CHECKSUM, book.symbol, "crc32 of the ten best levels differs"))
+            return
+        bids.reverse()
+        asks.reverse()
+        book.bid_keys[:] = [level[0] for level in bids]
+        book.bid_sizes[:] = [level[1] for level in bids]
+        book.ask_keys[:] = [-level[0] for level in asks]
+        book.ask_sizes[:] = [level[1] for level in asks]
+        book.sequence, book.ts_event_ms = order_book.get("nonce"), order_book.get("timestamp")
+        book.ts_ingest_ns = self._link.last_frame_ns
+        book.n_updates += 1
+        book.state = BookState.LIVE
+        if self._crc is not None:
+            book.checksum_ok, self._crc = True, None
+        self._board.changed(book)
+
+    def _checks(self, bids: Sequence[Any], asks: Sequence[Any]) -> bool:
+        assert self._crc is not None
+        name, told = self._crc
+        precision = self._source.markets[name]["precision"]
+        return kraken_checksum(bids, asks, _digits(precision["price"]), _digits(precision["amount"])) == told
+
+    # ---- ends
+
+    def _failed(self, error: Any, hint: str) -> None:
+        reason = reason_of(type(error).__name__, self._link.venue)
+        symbol = next((b.symbol for name, b in self._by_name.items() if name in hint), None)
+        fault = Fault(reason, symbol, f"{type(error).__name__}: {str(error)[:160]}")
+        if reason is FaultReason.REFUSED and symbol is not None:
+            if not self._shard.refuse(fault):
+                self._end(Ended(reason.value, fault))
+            return
+        self.break_off(fault)
+
+    def _end(self, ended: Ended) -> None:
+        if not self._ended.done():
+            self._ended.set_result(ended)
+            self._board.withdraw(self._link, ended.fault)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"feed:{self._link.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._exchange is not None:
+            try:
+                await asyncio.wait_for(self._exchange.close(), timeout=5.0)
+            except (*NETWORK_ERRORS, RuntimeError):
+                return
+
+
+def ccxt_dial(venue: str, limits: FeedLimits, base_url: str | None) -> Dial:
+    """Makes connections of the ccxt feed; base_url: the stand-in's address, None for the real venue."""
+    source = Source(venue, base_url)
+
+    def dial(shard: Shard, symbols: Sequence[str]) -> Connection:
+        return CcxtConnection(shard, source, symbols, limits)
+
+    return dial
+
+
+def _ccxt_id(venue: str) -> str:
+    try:
+        return venue_of(venue).ccxt_id
+    except LookupError:
+        return venue
+
+
+def _market_options(venue: str) -> Mapping[str, Any]:
+    return venue_of(venue).market_options
+
+
+def _relocated(api: Any, base_url: str) -> Any:
+    if isinstance(api, Mapping):
+        return {key: _relocated(leaf, base_url) for key, leaf in api.items()}
+    return relocate(str(api), base_url)
+
+
+def _digits(step: float) -> int:
+    """Decimals of a step such as 0.01."""
+    text = f"{step:.12f}".rstrip("0")
+    return len(text.partition(".")[2])
