@@ -15,7 +15,7 @@ from altforecast.books import Book, BookState
 from altforecast.symbols import ccxt_symbol
 from altforecast_io.exchanges.feed_limits import FeedLimits
 from altforecast_io.exchanges.sessions.session import Fault, FaultReason, relocate
-from altforecast_io.exchanges.venues import venue_of
+from altforecast_io.exchanges.venues import VENUES_BY_SLUG
 from realtime.ccxt_guard import BOOK_READERS, MESSAGE_READERS, UNCHECKED, SequenceGuard, disagreement, kraken_checksum, reason_of
 from realtime.feeds import NETWORK_ERRORS, PLANNED, Connection, Dial, Ended, Shard
 
@@ -59,7 +59,6 @@ class Source:
         exchange.aiohttp_trust_env = True
         if self.base_url:
             exchange.urls["api"] = _relocated(exchange.urls["api"], self.base_url)
-            exchange.hostname = exchange.hostname if hasattr(exchange, "hostname") else None
         if self.markets:
             exchange.set_markets(list(self.markets.values()))
         return exchange
@@ -329,7 +328,7 @@ class CcxtConnection(Hooks):
             self._ended.set_exception(error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"feed:{self._link.name}")
+        task = asyncio.create_task(work, name=f"feed:{self._link.venue}#{self._link.name}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -361,14 +360,13 @@ def ccxt_dial(venue: str, limits: FeedLimits, base_url: str | None) -> Dial:
 
 
 def _ccxt_id(venue: str) -> str:
-    try:
-        return venue_of(venue).ccxt_id
-    except LookupError:
-        return venue
+    known = VENUES_BY_SLUG.get(venue)
+    return known.ccxt_id if known else venue
 
 
 def _market_options(venue: str) -> Mapping[str, Any]:
-    return venue_of(venue).market_options
+    known = VENUES_BY_SLUG.get(venue)
+    return known.market_options if known else {}
 
 
 def _relocated(api: Any, base_url: str) -> Any:

@@ -98,7 +98,7 @@ class SequenceGuard:
             return None
         try:
             span = self._reader(message)
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return None
         if span is None:
             return None

@@ -19,6 +19,7 @@ import structlog
 from altforecast.book_health import Step
 from altforecast_io.exchanges.feed_limits import FeedLimits, planned_age_s, shards
 from altforecast_io.exchanges.sessions.session import Fault, FaultReason
+from altforecast_io.recordings import Direction
 from realtime.board import Board, Link
 from realtime.token_bucket import TokenBucket
 
@@ -33,8 +34,8 @@ log = structlog.get_logger(__name__)
 class Tap(Protocol):
     """Who records frames."""
 
-    def frame(self, recv_ns: int, venue: str, conn: str, direction: str, payload: str | bytes) -> None:
-        """One frame; direction open | sent | received | body | close. Must not block."""
+    def frame(self, recv_ns: int, venue: str, conn: str, direction: Direction, payload: str | bytes) -> None:
+        """One frame; directions and payloads as in `altforecast_io.recordings`. Must not block."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +201,9 @@ class Feed:
         self.venue, self.kind = venue, kind
         tools.board.open_venue(venue, kind, symbols)
         bucket = TokenBucket(limits.connects_per_s, limits.connect_burst, tools.monotonic, tools.sleep)
-        exiles = Shard(venue, f"{venue}#x", (), tools, bucket, dial, age_s=limits.max_age_s, exiles=None)
+        exiles = Shard(venue, "x", (), tools, bucket, dial, age_s=limits.max_age_s, exiles=None)
         self.shards = [
-            Shard(venue, f"{venue}#{n}", part, tools, bucket, dial, age_s=planned_age_s(limits, n), exiles=exiles)
+            Shard(venue, str(n), part, tools, bucket, dial, age_s=planned_age_s(limits, n), exiles=exiles)
             for n, part in enumerate(shards(limits, symbols))
         ]
         self._exiles = exiles
@@ -211,7 +212,7 @@ class Feed:
         """Until cancelled; one task per connection. Raises only for a bug."""
         async with asyncio.TaskGroup() as tasks:
             for shard in (*self.shards, self._exiles):
-                tasks.create_task(shard.run(), name=f"feed:{shard.name}")
+                tasks.create_task(shard.run(), name=f"feed:{self.venue}#{shard.name}")
 
 
 def full_jitter(failures: int, pace: Pace, rng: random.Random) -> float:

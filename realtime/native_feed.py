@@ -19,6 +19,7 @@ from altforecast.books import Book
 from altforecast.errors import BusyError
 from altforecast_io.exchanges.feed_limits import FeedLimits
 from altforecast_io.exchanges.sessions.session import Close, Fault, FaultReason, Fetch, Open, Output, Send, Session
+from altforecast_io.recordings import Direction, body_payload
 from realtime.feeds import ASKED, NETWORK_ERRORS, PLANNED, Connection, Dial, Ended, Shard
 
 MAX_MESSAGE = 32 * 1024 * 1024
@@ -52,6 +53,7 @@ class NativeConnection:
     async def live(self) -> Ended:
         """See Connection."""
         try:
+            self._tap(self._tools.clock_ns(), "begin", ",".join(self._session.books))
             self._act(self._session.begin())
             first: set[asyncio.Future[Any]] = {self._url, self._ended}
             await asyncio.wait(first, timeout=self._tools.pace.connect_s, return_when=asyncio.FIRST_COMPLETED)
@@ -88,7 +90,7 @@ class NativeConnection:
             self._act(self._session.opened(now))
             await asyncio.wait({self._ended})
         finally:
-            self._tap(self._tools.clock_ns(), "close", "")
+            self._tap(self._tools.clock_ns(), "close", self._why())
             await _close(socket)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -171,7 +173,7 @@ class NativeConnection:
 
     def _post(self, payload: str | bytes) -> None:
         if len(self._outbox) >= OUTBOX_MAX:
-            raise BusyError(f"{self._link.name}: {OUTBOX_MAX} frames wait to be sent")
+            raise BusyError(f"{self._link.venue}#{self._link.name}: {OUTBOX_MAX} frames wait to be sent")
         self._outbox.append(payload)
         self._has_mail.set()
 
@@ -181,7 +183,8 @@ class NativeConnection:
                 return
             status, body = await self._answer(asked)
         now = self._tools.clock_ns()
-        self._tap(now, "body", asked.key + "\n" + str(status) + "\n" + body.decode("utf-8", "replace"))
+        if self._tools.tap is not None:
+            self._tap(now, "body", body_payload(asked.key, status, body))
         if not self._ended.done():
             self._act(self._session.answered(asked.key, status, body, now))
 
@@ -199,6 +202,10 @@ class NativeConnection:
         except NETWORK_ERRORS:
             return 0, b""
 
+    def _why(self) -> str:
+        is_told = self._ended.done() and not self._ended.cancelled() and self._ended.exception() is None
+        return self._ended.result().reason if is_told else "stopped"
+
     def _disconnect(self, detail: str) -> None:
         self.break_off(Fault(FaultReason.DISCONNECTED, None, detail[:200]))
 
@@ -209,7 +216,7 @@ class NativeConnection:
             self._board.withdraw(self._link, ended.fault)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"feed:{self._link.name}")
+        task = asyncio.create_task(work, name=f"feed:{self._link.venue}#{self._link.name}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -231,7 +238,7 @@ class NativeConnection:
         if self._bug is not None:
             raise self._bug
 
-    def _tap(self, now_ns: int, direction: str, payload: str | bytes) -> None:
+    def _tap(self, now_ns: int, direction: Direction, payload: str | bytes) -> None:
         if self._tools.tap is not None:
             self._tools.tap.frame(now_ns, self._link.venue, self._link.name, direction, payload)
 
