@@ -24,7 +24,8 @@ BUSY_TIMEOUT_S = 10.0
 """How long a write waits for another process's write before it fails."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 _SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
-_LOCKS = {name: 0x616C7400 + i for i, name in enumerate(("migrate", "inbox", "idempotency", "settings", "users", "heartbeats"))}
+_LOCK_NAMES = ("migrate", "inbox", "idempotency", "settings", "users", "heartbeats", "transfers", "outbox")
+_LOCKS = {name: 0x616C7400 + i for i, name in enumerate(_LOCK_NAMES)}
 
 
 @dataclass(frozen=True)

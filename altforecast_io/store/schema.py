@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """Newest migration; a store at this revision needs no Alembic at start."""
 VERSION_TABLE = "altforecast_alembic_version"
 """Our own name: Dagster and MLflow both use `alembic_version`."""
@@ -185,4 +185,35 @@ idempotency_keys = Table(
     Column("created_at", UtcMs, nullable=False),
     Column("expires_at", UtcMs, nullable=False, index=True),
     comment="operations that may happen once within a time",
+)  # fmt: skip
+
+transfer_terms = Table(
+    "transfer_terms", metadata,
+    Column("exchange", String(32), primary_key=True),
+    Column("coin", String(32), primary_key=True),
+    Column("network", String(32), primary_key=True),
+    Column("fee", String(64)),
+    Column("minimum", String(64)),
+    Column("is_withdrawal_open", Boolean(create_constraint=False)),
+    Column("is_deposit_open", Boolean(create_constraint=False)),
+    Column("contract", String(128)),
+    Column("fetched_at", UtcMs, nullable=False),
+    comment="what it costs to take a coin off a venue over a network, newest answer of the venue",
+)  # fmt: skip
+
+outbox = Table(
+    "outbox", metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("topic", String(64), nullable=False),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("dedup_key", String(200), nullable=False, unique=True),
+    Column("created_at", UtcMs, nullable=False),
+    Column("not_before", UtcMs, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("sent_at", UtcMs),
+    Column("error", Text),
+    Index("ix_outbox_unsent", "not_before", "id", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
+    sqlite_autoincrement=True,
+    comment="messages to people, kept until they are sent or given up",
 )  # fmt: skip
