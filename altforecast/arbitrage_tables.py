@@ -12,7 +12,7 @@ from altforecast.table_schema import F64, I64, STR, TS, Column, Table
 
 CAPTURE_DELAYS_MS = (100, 500, 1000, 5000)
 """Delays after birth at which the same trade is valued again."""
-LEVELS_KEPT = 20
+LEVELS_KEPT = 10
 """Levels of each side that a book cut keeps."""
 LIST = pl.List(pl.Float64())
 _KNOWN_AT = Column("known_at", TS, "UTC", "first moment at which the row could be known")
@@ -149,7 +149,7 @@ OPPORTUNITY_STATS = Table(
 
 BOOK_CUTS = Table(
     "book_cuts", f"Order books cut at regular times, the best {LEVELS_KEPT} levels of each side", "one live book at one cut",
-    ("exchange", "symbol", "ts"), ("exchange", "symbol", "ts"),
+    ("ts", "exchange", "symbol"), ("ts", "exchange", "symbol"),
     (
         Column("ts", TS, "UTC", "time of the cut"),
         Column("exchange", STR, "", "venue slug"), Column("symbol", STR, "", "canonical symbol, BASE-QUOTE"),

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
 
 from altforecast.errors import InputError
 from altforecast.symbols import parse_symbol
+from altforecast_io.exchanges.sessions import kraken_v1
+from altforecast_io.exchanges.sessions.joined import JoinedSession
+from altforecast_io.exchanges.sessions.registry import open_session
+from altforecast_io.exchanges.sessions.session import Session
 from altforecast_io.recordings import Frame, body_payload
 
 SESSION_NAMES = {"kraken": "kraken_v1"}
@@ -25,6 +29,10 @@ _OTHER = re.compile(r"^((?:wss|https)://\S+) (<->|<-|->) (\d+(?:\.\d+)?)(?:: )?"
 _CONFIGURATION = "configuration: "
 _OKX_BOOKS = re.compile(r'"channel":"books","instId":"([^"]+)"')
 _BINANCE_STREAM = re.compile(r"([a-z0-9]+)@depth")
+_UNASKED = re.compile(r'\{"stream":"[a-z0-9]+@(?!depth|bookTicker)')
+"""Binance's trades and bars; best quotes are kept, the replay compares books with them."""
+WHOLE_LEVELS = 1_000_000
+"""More levels than any snapshot shows."""
 HFT_MAX_HEAD = 200
 """Lines looked at for the symbols of an hftbacktest file."""
 
@@ -33,14 +41,33 @@ def read_foreign(form: str, path: Path, venue: str, symbols: tuple[str, ...] = (
     """Frames of a foreign recording in time order, ties by file order; the first is a `begin` with its symbols.
 
     form: cryptofeed (path: any of the files of one venue; those beside it with the same beginning belong to it) | hftbacktest
-    (path: one file). symbols: canonical symbols of the session; default: what the recording itself names.
+    (path: a file, or a folder of files that follow each other). symbols: canonical symbols of the session; default: what the
+    recording itself names.
     Raises InputError on an unknown form or a file that is not of it.
     """
     try:
         reader = FORMS[form]
     except KeyError:
         raise InputError("format", form, f"unknown; allowed: {', '.join(FORMS)}") from None
-    return reader(path, venue, symbols)
+    return (frame for frame in reader(path, venue, symbols) if not _is_unasked(frame))
+
+
+def open_foreign_session(venue: str, symbols: Sequence[str]) -> Session:
+    """The session of a foreign recording, which holds one snapshot of each book and no second one when it is asked for.
+
+    Sessions that join changes to a snapshot therefore take that snapshot for the whole book instead of renewing it when the price
+    walks towards its end; everything else is as it is live.
+    """
+    session = kraken_v1.open_session(symbols) if venue == "kraken_v1" else open_session(venue, symbols)
+    if isinstance(session, JoinedSession):
+        whole = type(session.__class__.__name__, (session.__class__,), {"snapshot_levels": WHOLE_LEVELS})
+        session = whole(symbols)
+    return session
+
+
+def _is_unasked(frame: Frame) -> bool:
+    """Whether a frame belongs to a stream that today's session would not have subscribed to and may not know."""
+    return frame.direction == "received" and _UNASKED.match(str(frame.payload[:60])) is not None
 
 
 def _cryptofeed(path: Path, venue: str, symbols: tuple[str, ...]) -> Iterator[Frame]:
@@ -101,8 +128,11 @@ def _named(venue: str, lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _hftbacktest(path: Path, venue: str, symbols: tuple[str, ...]) -> Iterator[Frame]:
-    names = symbols or _hft_symbols(path)
-    for i, (recv_ns, text) in enumerate(_hft_lines(path)):
+    paths = sorted(path.glob("*.gz")) if path.is_dir() else [path]
+    if not paths:
+        raise InputError("folder", str(path), "holds no *.gz file")
+    names = symbols or _hft_symbols(paths[0])
+    for i, (recv_ns, text) in enumerate(line for each in paths for line in _hft_lines(each)):
         if i == 0:
             yield Frame(recv_ns, venue, "1", "begin", ",".join(names))
             yield Frame(recv_ns, venue, "1", "open", "")

@@ -21,6 +21,8 @@ from altforecast_io.provenance import METADATA_KEY, Provenance, decode
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
 _SUFFIX = ".parquet"
+COMPACT_BYTES = 50_000_000
+"""Files above this are not put together with others any more."""
 
 
 def landing_dir(lake_root: Path, table: str = "bars") -> Path:
@@ -81,6 +83,29 @@ def remove_landing(paths: Sequence[Path]) -> int:
         except FileNotFoundError:
             continue
     return removed
+
+
+def compact_landing(lake_root: Path, table: str, *, min_files: int, max_bytes: int = COMPACT_BYTES) -> int:
+    """Put small files of one table together where at least `min_files` of them wait; returns how many went into the new one.
+
+    The new file is named after the newest and takes the rows of all of them, oldest first; they are removed after it is
+    written. A kill in between leaves rows twice, which taking them in drops. Files larger than `max_bytes` stay as they are.
+    """
+    small = [path for path in landing_files(lake_root, table) if (size := _size(path)) is not None and size <= max_bytes]
+    if len(small) < min_files:
+        return 0
+    spec = table_of(table)
+    rows = read_landing(small, table).unique(spec.key, keep="last", maintain_order=True)
+    write_landing(lake_root, f"{small[-1].stem}-c", rows, table=table)
+    remove_landing(small)
+    return len(small)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def landings_log(lake_root: Path) -> Path:

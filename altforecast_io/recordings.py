@@ -121,6 +121,8 @@ class RecordingWriter:
         self._zstd = zstandard.ZstdCompressor(level=LEVEL).stream_writer(self._file, closefd=False)
         self.n_text_bytes = 0
         """Bytes before compression."""
+        self.n_bytes = 0
+        """Size on disk as of the last flush."""
         self._zstd.write(HEADER)
 
     def __enter__(self) -> Self:
@@ -139,11 +141,7 @@ class RecordingWriter:
         """End the block and hand it to the system: from here on it is readable."""
         self._zstd.flush(zstandard.FLUSH_BLOCK)
         self._file.flush()
-
-    @property
-    def n_bytes(self) -> int:
-        """Size on disk of what was flushed."""
-        return self._file.tell()
+        self.n_bytes = self._file.tell()
 
     def close(self) -> None:
         """End the file; the second call does nothing."""
@@ -184,18 +182,42 @@ def read_recording(path: Path) -> Iterator[Frame]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
     rest = b""
+    for text in _texts(path):
+        *whole, rest = (rest + text).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise InputError("file", path.name, f"holds a line longer than {MAX_LINE_BYTES} bytes")
+        yield from whole
+
+
+def _texts(path: Path) -> Iterator[bytes]:
+    """Pieces of the text, up to the first block that cannot be unpacked."""
+    unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    done = 0
     with path.open("rb") as file:
         while chunk := file.read(READ_BYTES):
             try:
-                text = rest + unpack.decompress(chunk)
+                text = unpack.decompress(chunk)
             except zstandard.ZstdError:
+                yield _salvaged(path, done, chunk)
                 return
-            *whole, rest = text.split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                raise InputError("file", path.name, f"holds a line longer than {MAX_LINE_BYTES} bytes")
-            yield from whole
+            yield text
+            done += len(chunk)
+
+
+def _salvaged(path: Path, done: int, chunk: bytes) -> bytes:
+    """What can be unpacked of a piece with a broken block: the whole blocks before it, found byte by byte."""
+    unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    with path.open("rb") as file:
+        for _ in range(done // READ_BYTES):
+            unpack.decompress(file.read(READ_BYTES))
+    found = b""
+    for i in range(len(chunk)):
+        try:
+            found += unpack.decompress(chunk[i : i + 1])
+        except zstandard.ZstdError:
+            break
+    return found
 
 
 @dataclass(frozen=True)
