@@ -17,10 +17,12 @@ import structlog
 import uvicorn
 
 from altforecast.errors import AltForecastError, SettingsError
+from altforecast_io.bus import bus_namespace, open_bus
 from altforecast_io.clock import utc_now
 from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 from altforecast_serving.app import create_app
+from realtime.books import open_books
 from realtime.health import Health, send_heartbeats, watch_loop
 from realtime.supervise import backoff, supervise
 
@@ -60,7 +62,7 @@ class HostedServer(uvicorn.Server):
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Run until `stop` is set, then stop in order: intake, inbox, the rest.
+    """Run until `stop` is set, then stop in order: feeds, engine, writers, HTTP intake, inbox, bus, store.
 
     Raises SettingsError for a port that is taken, StartError when the API does not come up, and whatever a bug raises.
     """
@@ -70,18 +72,29 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         listener = resources.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
         store = await asyncio.to_thread(open_store, settings.database_url, settings.environment)
         resources.callback(store.close)
-        app = create_app(settings, live=health)
+        bus = await resources.enter_async_context(
+            open_bus(settings.redis_url, bus_namespace(settings.environment), dead_letters_max=settings.bus_dlq_max)
+        )
+        books = await resources.enter_async_context(open_books(settings, bus, None))
+        if books is not None:
+            health.parts.append(books.health)
+        app = create_app(settings, live=health, bus=bus)
         server = HostedServer(_config(app))
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve([listener]), name="http")
             await _until_ready(server, serving)
             health.inbox = app.state.inbox
             beside = _start_beside(tasks, store, health)
+            if books is not None:
+                books.start(tasks)
             # What exists now lives until the end: collections need not look at it again.
             gc.collect()
             gc.freeze()
             log.info("realtime_ready", address="http://{}:{}".format(*listener.getsockname()), environment=settings.environment)
-            await _until_stopped(server, serving, stop)
+            await _until_asked(serving, stop)
+            if books is not None:
+                await books.stop()
+            await _stop_serving(server, serving)
             for task in beside:
                 task.cancel()
     log.info("realtime_stopped")
@@ -129,13 +142,16 @@ async def _until_ready(server: HostedServer, serving: asyncio.Task[None]) -> Non
         raise StartError("the API did not start; see the lines above")
 
 
-async def _until_stopped(server: HostedServer, serving: asyncio.Task[None], stop: asyncio.Event) -> None:
+async def _until_asked(serving: asyncio.Task[None], stop: asyncio.Event) -> None:
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
     if not stop.is_set():
         stopping.cancel()
         raise StartError("the HTTP server ended by itself")
     log.info("realtime_stopping")
+
+
+async def _stop_serving(server: HostedServer, serving: asyncio.Task[None]) -> None:
     server.should_exit = True
     _, late = await asyncio.wait({serving}, timeout=STOP_S)
     if late:

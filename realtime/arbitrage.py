@@ -83,8 +83,13 @@ class Engine:
         self._has_mail = asyncio.Event()
         self._openings: deque[int] = deque(maxlen=OPENINGS_KEPT)
         self._bug: BaseException | None = None
-        self.n_open = 0
+        self._open: set[str] = set()
         self.last_evaluation_ns = 0
+
+    @property
+    def n_open(self) -> int:
+        """Opportunities that are open now."""
+        return len(self._open)
 
     # ---- books
 
@@ -143,11 +148,11 @@ class Engine:
     def _tell(self, events: Sequence[OpportunityEvent], now: int) -> None:
         for event in events:
             if event.kind is OpportunityEventKind.OPENED:
-                self.n_open += 1
+                self._open.add(event.opportunity.id)
                 self._openings.append(now)
                 metrics.NET_EDGE.observe(event.opportunity.net_edge_pct)
             elif event.kind is OpportunityEventKind.CLOSED:
-                self.n_open -= 1
+                self._open.discard(event.opportunity.id)
             if self._sink is not None:
                 self._sink.note(event)
             if len(self._outbox) >= OUTBOX_MAX:
@@ -180,14 +185,10 @@ class Engine:
             event = self._outbox.popleft()
             payload = orjson.dumps(self._row_of(event))
             await self._bus.append(OPPORTUNITIES_FEED, payload)
-            is_over = event.kind is OpportunityEventKind.CLOSED
             # the later `updated` of a closed opportunity only delivers its captures: it must not come back as open
-            state[event.opportunity.id] = b"" if is_over or state.get(event.opportunity.id) == b"" or not self._is_open(event) else payload
+            state[event.opportunity.id] = payload if event.opportunity.id in self._open else b""
         if state:
             await self._bus.put_many(OPPORTUNITIES, state)
-
-    def _is_open(self, event: OpportunityEvent) -> bool:
-        return not event.reason
 
     async def _publish_cuts(self) -> None:
         while True:
@@ -197,6 +198,10 @@ class Engine:
             while self._openings and now - self._openings[0] > MINUTE_NS:
                 self._openings.popleft()
             metrics.OPPORTUNITIES.set(len(self._openings))
+
+    def health(self) -> dict[str, Any]:
+        """For the health of the process: good while no bug stopped the evaluation."""
+        return {"ok": self._bug is None, "open": self.n_open, "opened_last_minute": len(self._openings), "waiting": len(self._outbox)}
 
     async def stop(self) -> None:
         """Close the ledger with reason `shutdown` and write what is left."""

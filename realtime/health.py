@@ -17,6 +17,7 @@ from typing import Any
 from altforecast_io.store import heartbeats
 from altforecast_io.store.engine import Store
 from altforecast_io.store.inbox import InboxWriter
+from realtime.metrics import LOOP_LAG
 
 BEAT_S = 5.0
 LAG_SAMPLE_S = 0.1
@@ -32,11 +33,14 @@ class Health:
     def __init__(self, started_at: datetime) -> None:
         self.started_at = started_at
         self.inbox: InboxWriter | None = None
+        self.parts: list[Callable[[], dict[str, dict[str, Any]]]] = []
+        """More components, asked each time: books, arbitrage, bus, clock."""
         self._lags_ms: deque[float] = deque(maxlen=LAG_SAMPLES)
 
     def note_lag(self, lag_ms: float) -> None:
         """One sample: how late the loop woke up [ms]."""
         self._lags_ms.append(max(lag_ms, 0.0))
+        LOOP_LAG.set(self.worst_lag_ms)
 
     @property
     def worst_lag_ms(self) -> float:
@@ -44,10 +48,12 @@ class Health:
         return round(max(self._lags_ms, default=0.0), 1)
 
     def health(self) -> dict[str, dict[str, Any]]:
-        """Components by name: the loop, and the inbox once it is open."""
+        """Components by name: the loop, the inbox once it is open, and those of `parts`."""
         found: dict[str, dict[str, Any]] = {"loop": {"ok": self.worst_lag_ms < LAG_LIMIT_MS, "lag_ms": self.worst_lag_ms}}
         if self.inbox is not None:
             found["inbox"] = {"ok": self.inbox.is_alive, "queue_size": self.inbox.depth}
+        for part in self.parts:
+            found |= part()
         return found
 
     def detail(self) -> dict[str, Any]:

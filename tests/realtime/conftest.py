@@ -60,7 +60,8 @@ class Realtime:
 
     def launch(self, **variables: str) -> subprocess.Popen[bytes]:
         """Start without waiting."""
-        environment = os.environ | {"ALTFORECAST_HOME": str(self.home), "PORT": str(self.port), "SECRET_WEBHOOK_TOKEN": SECRET} | variables
+        environment = os.environ | {"ALTFORECAST_HOME": str(self.home), "PORT": str(self.port), "SECRET_WEBHOOK_TOKEN": SECRET}
+        environment |= {"BOOK_VENUES": ""} | variables
         with self.output.open("ab") as output:
             command = [sys.executable, "-m", "realtime"]
             self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
