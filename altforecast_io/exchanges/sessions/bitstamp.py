@@ -29,6 +29,7 @@ SETTLED_NS = 2 * NS_PER_S
 UNCOMPARED_WITHIN_NS = 180 * NS_PER_S
 """A book that could not be compared for so long is a fault."""
 _PREFIX = "diff_order_book_"
+NO_DATA = msgspec.Raw(b"{}")
 
 
 class _Change(msgspec.Struct, gc=False):
@@ -48,10 +49,12 @@ class _Data(msgspec.Struct, gc=False):
 class _Frame(msgspec.Struct, gc=False):
     event: str
     channel: str = ""
-    data: _Data | None = None
+    data: msgspec.Raw = NO_DATA
+    """Read only where it is needed: some events carry text or nothing."""
 
 
 _decode = msgspec.json.Decoder(_Frame, strict=False).decode
+_decode_data = msgspec.json.Decoder(_Data, strict=False).decode
 _decode_book = msgspec.json.Decoder(_Change, strict=False).decode
 
 
@@ -109,8 +112,8 @@ class BitstampSession(StreamSession):
         frame = _decode(payload)
         line = self._lines.get(frame.channel.removeprefix(_PREFIX))
         if frame.event == "data" and isinstance(line, BitstampLine):
-            data = frame.data
-            if data is None or data.microtimestamp is None or data.bids is None or data.asks is None:
+            data = _decode_data(frame.data)
+            if data.microtimestamp is None or data.bids is None or data.asks is None:
                 raise ValueError("a change without time or levels")
             return self._updated(line, _Change(data.microtimestamp, data.bids, data.asks), recv_ns)
         if frame.event == "bts:subscription_succeeded" and isinstance(line, BitstampLine):
@@ -119,7 +122,7 @@ class BitstampSession(StreamSession):
         if frame.event == "bts:request_reconnect":
             return (Close("the venue asks to reconnect"),)
         if frame.event == "bts:error":
-            detail = frame.data.message if frame.data else "bts:error"
+            detail = _decode_data(frame.data).message
             return self._objected(detail, sounds_limited(detail), line.market if line else self._named_in(detail))
         return NOTHING
 

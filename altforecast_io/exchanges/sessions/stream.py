@@ -35,7 +35,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, z
 class Line:
     """One book of a connection and what must be remembered to judge it."""
 
-    __slots__ = ("book", "crossed_at_ns", "due_ns", "is_complete", "market")
+    __slots__ = ("book", "crossed_at_ns", "due_ns", "is_complete", "market", "n_crossed")
 
     def __init__(self, book: Book, market: str) -> None:
         self.book, self.market = book, market
@@ -44,6 +44,8 @@ class Line:
         self.is_complete = False
         self.crossed_at_ns: int | None = None
         """Since when it has been crossed [ns]; None while it is not."""
+        self.n_crossed = 0
+        """Messages that left it crossed, one after another [count]."""
 
 
 class StreamSession(ABC):
@@ -53,6 +55,8 @@ class StreamSession(ABC):
     url: ClassVar[str]
     ping_every_ns: ClassVar[int] = 0
     """How often to send `ping` [ns]; 0 where the venue asks or wants none."""
+    crossed_messages: ClassVar[int] = 1
+    """Messages that may leave a book crossed; it is not live in the meantime [count]."""
 
     def __init__(self, symbols: Sequence[str], base_url: str | None = None) -> None:
         self.base_url = base_url
@@ -120,7 +124,7 @@ class StreamSession(ABC):
         return "ping"
 
     def _changed(self, line: Line, recv_ns: int, ts_event_ms: int | None) -> Sequence[Output]:
-        """After an update: the book, if it may be used. One message may cross it; a second one is a fault."""
+        """After an update: the book, if it may be used. A crossed one may not, and if it stays so it is a fault."""
         book = line.book
         book.ts_event_ms, book.ts_ingest_ns = ts_event_ms, recv_ns
         book.n_updates += 1
@@ -128,14 +132,16 @@ class StreamSession(ABC):
         bids, asks = book.bid_keys, book.ask_keys
         if bids and asks and bids[-1] >= -asks[-1]:
             return self._crossed(line, recv_ns)
-        line.crossed_at_ns = None
+        line.crossed_at_ns, line.n_crossed = None, 0
         book.state = BookState.LIVE
         return (book,)
 
     def _crossed(self, line: Line, recv_ns: int) -> Sequence[Output]:
-        if line.crossed_at_ns is not None:
+        line.n_crossed += 1
+        if line.crossed_at_ns is None:
+            line.crossed_at_ns = recv_ns
+        if line.n_crossed > self.crossed_messages or recv_ns - line.crossed_at_ns > CROSSED_WITHIN_NS:
             return self._break(FaultReason.CROSSED, line, f"bid {line.book.best_bid} >= ask {line.book.best_ask}")
-        line.crossed_at_ns = recv_ns
         line.book.state = BookState.SYNCING
         return NOTHING
 
