@@ -35,13 +35,14 @@ def _error(code: int, message: str) -> Refusal:
     return Refusal(200, {"code": code, "msg": message, "debugMsg": ""})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTC-USDT`."""
     return f"{pair.base}-{pair.quote}"
 
 
 def _symbol(pair: Pair) -> dict[str, Any]:
     return {
-        "symbol": _spelled(pair), "minQty": 0, "maxQty": 0, "minNotional": 5, "maxNotional": 1000000, "status": 1,
+        "symbol": spelled(pair), "minQty": 0, "maxQty": 0, "minNotional": 5, "maxNotional": 1000000, "status": 1,
         "tickSize": 10.0**-pair.price_digits, "stepSize": 10.0**-pair.amount_digits, "apiStateSell": True, "apiStateBuy": True,
         "timeOnline": 0,
     }  # fmt: skip
@@ -49,7 +50,7 @@ def _symbol(pair: Pair) -> dict[str, Any]:
 
 def _kline(desk: Desk, request: web.Request) -> dict[str, Any]:
     name = request.query.get("symbol", "")
-    pair = desk.named(_spelled).get(name)
+    pair = desk.named(spelled).get(name)
     if pair is None:
         raise _error(109425, f"{name} not exist, please verify it")
     interval = request.query.get("interval", "")

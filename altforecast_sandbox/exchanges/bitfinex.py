@@ -32,14 +32,15 @@ def _error(message: str) -> Refusal:
     return Refusal(500, ["error", 10020, message])
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTCUST`, `LINK:UST`; in requests behind a `t`."""
     quote = _TETHER if pair.quote == "USDT" else pair.quote
     return f"{pair.base}:{quote}" if len(pair.base) > 3 else pair.base + quote
 
 
 def _conf(desk: Desk, label: str) -> list[Any]:
     answers: dict[str, list[Any]] = {
-        "pub:info:pair": [[_spelled(p), [None, None, None, "0.0001", "100000", None, None, None, None, None]] for p in desk.pairs],
+        "pub:info:pair": [[spelled(p), [None, None, None, "0.0001", "100000", None, None, None, None, None]] for p in desk.pairs],
         "pub:list:currency": [c.code for c in COINS] + [_TETHER, "USD"],
         "pub:map:currency:sym": [[_TETHER, "USDt"]],
     }
@@ -47,11 +48,11 @@ def _conf(desk: Desk, label: str) -> list[Any]:
 
 
 def _candles(desk: Desk, request: web.Request) -> list[list[Any]]:
-    kind, spelled, name = [*request.match_info["series"].split(":", 2), "", ""][:3]
-    pair = desk.named(lambda p: f"t{_spelled(p)}").get(name)
+    kind, interval, name = [*request.match_info["series"].split(":", 2), "", ""][:3]
+    pair = desk.named(lambda p: f"t{spelled(p)}").get(name)
     if pair is None or kind != "trade":
         raise _error("symbol: invalid")
-    timeframe = _TIMEFRAMES.get(spelled)
+    timeframe = _TIMEFRAMES.get(interval)
     if timeframe is None:
         raise _error("time_interval: invalid")
     start, end, limit = (whole_number(request, n, None, _error(f"{n}: invalid")) for n in ("start", "end", "limit"))

@@ -46,13 +46,14 @@ def _error(code: str, message: str) -> Refusal:
     return Refusal(400, {"code": code, "msg": message, "requestTime": 0, "data": None})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTCUSDT`."""
     return pair.base + pair.quote
 
 
 def _listed(pair: Pair) -> dict[str, Any]:
     return {
-        "symbol": _spelled(pair), "baseCoin": pair.base, "quoteCoin": pair.quote, "minTradeAmount": "0", "maxTradeAmount": "900000000",
+        "symbol": spelled(pair), "baseCoin": pair.base, "quoteCoin": pair.quote, "minTradeAmount": "0", "maxTradeAmount": "900000000",
         "takerFeeRate": "0.001", "makerFeeRate": "0.001", "pricePrecision": str(pair.price_digits),
         "quantityPrecision": str(pair.amount_digits), "quotePrecision": "8", "status": "online", "minTradeUSDT": "1",
     }  # fmt: skip
@@ -60,7 +61,7 @@ def _listed(pair: Pair) -> dict[str, Any]:
 
 def _candles(desk: Desk, request: web.Request, is_history: bool) -> dict[str, Any]:
     name = request.query.get("symbol", "")
-    pair = desk.named(_spelled).get(name)
+    pair = desk.named(spelled).get(name)
     if pair is None:
         raise _error("40309", f"The symbol {name} has been removed or does not exist")
     timeframe = _GRANULARITIES.get(request.query.get("granularity", ""))

@@ -44,7 +44,8 @@ def _error(status: int, name: str, message: str) -> Refusal:
     return Refusal(status, {"error": name, "error_details": message, "message": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTC-USD`."""
     return f"{pair.base}-{pair.quote}"
 
 
@@ -60,7 +61,7 @@ def _products(desk: Desk, request: web.Request) -> dict[str, Any]:
 
 def _product(pair: Pair) -> dict[str, Any]:
     return {
-        "product_id": _spelled(pair), "base_increment": step(pair.amount_digits), "quote_increment": step(pair.price_digits),
+        "product_id": spelled(pair), "base_increment": step(pair.amount_digits), "quote_increment": step(pair.price_digits),
         "price_increment": step(pair.price_digits), "quote_min_size": "1", "quote_max_size": "50000000",
         "base_min_size": step(pair.amount_digits), "base_max_size": "3400000", "status": "online", "trading_disabled": False,
         "product_type": "SPOT", "quote_currency_id": pair.quote, "base_currency_id": pair.base, "alias": "", "alias_to": [],
@@ -68,7 +69,7 @@ def _product(pair: Pair) -> dict[str, Any]:
 
 
 def _candles(desk: Desk, request: web.Request) -> dict[str, Any]:
-    pair = desk.named(_spelled).get(request.match_info["product"])
+    pair = desk.named(spelled).get(request.match_info["product"])
     if pair is None:
         raise _error(404, "NOT_FOUND", "valid product_id is required")
     timeframe = _GRANULARITIES.get(request.query.get("granularity", ""))

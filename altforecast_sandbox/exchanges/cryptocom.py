@@ -35,13 +35,14 @@ def _error(code: int, message: str) -> Refusal:
     return Refusal(400, {"id": -1, "method": "public/get-candlestick", "code": code, "message": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTC_USDT`."""
     return f"{pair.base}_{pair.quote}"
 
 
 def _instrument(pair: Pair) -> dict[str, Any]:
     return {
-        "symbol": _spelled(pair), "inst_type": "CCY_PAIR", "display_name": f"{pair.base}/{pair.quote}", "base_ccy": pair.base,
+        "symbol": spelled(pair), "inst_type": "CCY_PAIR", "display_name": f"{pair.base}/{pair.quote}", "base_ccy": pair.base,
         "quote_ccy": pair.quote, "quote_decimals": pair.price_digits, "quantity_decimals": pair.amount_digits,
         "price_tick_size": step(pair.price_digits), "qty_tick_size": step(pair.amount_digits), "max_leverage": "50", "tradable": True,
         "expiry_timestamp_ms": 0, "beta_product": False, "margin_buy_enabled": False, "margin_sell_enabled": False,
@@ -50,7 +51,7 @@ def _instrument(pair: Pair) -> dict[str, Any]:
 
 def _candlestick(desk: Desk, request: web.Request) -> dict[str, Any]:
     name, interval = request.query.get("instrument_name", ""), request.query.get("timeframe", "5m")
-    pair, timeframe = desk.named(_spelled).get(name), _TIMEFRAMES.get(interval)
+    pair, timeframe = desk.named(spelled).get(name), _TIMEFRAMES.get(interval)
     if pair is None:
         raise _error(30003, "Invalid instrument_name")
     if timeframe is None:

@@ -34,13 +34,14 @@ def _error(label: str, message: str) -> Refusal:
     return Refusal(400, {"label": label, "message": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTC_USDT`."""
     return f"{pair.base}_{pair.quote}"
 
 
 def _listed(pair: Pair) -> dict[str, Any]:
     return {
-        "id": _spelled(pair), "base": pair.base, "base_name": pair.base, "quote": pair.quote, "quote_name": pair.quote, "fee": "0.2",
+        "id": spelled(pair), "base": pair.base, "base_name": pair.base, "quote": pair.quote, "quote_name": pair.quote, "fee": "0.2",
         "min_base_amount": step(pair.amount_digits), "min_quote_amount": "3", "max_quote_amount": "5000000",
         "amount_precision": pair.amount_digits, "precision": pair.price_digits, "trade_status": "tradable",
         "sell_start": 0, "buy_start": 0, "type": "normal",
@@ -48,7 +49,7 @@ def _listed(pair: Pair) -> dict[str, Any]:
 
 
 def _candlesticks(desk: Desk, request: web.Request) -> list[list[str]]:
-    pair = desk.named(_spelled).get(request.query.get("currency_pair", ""))
+    pair = desk.named(spelled).get(request.query.get("currency_pair", ""))
     if pair is None:
         raise _error("INVALID_CURRENCY_PAIR", f"Invalid currency pair {request.query.get('currency_pair', '')}")
     interval = request.query.get("interval", "30m")

@@ -55,14 +55,15 @@ def _error(desk: Desk, message: str) -> Refusal:
     return Refusal(200, {"ts": desk.now_ms(), "status": "error", "err-code": "invalid-parameter", "err-msg": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `btcusdt`."""
     return (pair.base + pair.quote).lower()
 
 
 def _symbol(pair: Pair) -> dict[str, Any]:
     return {
         "base-currency": pair.base.lower(), "quote-currency": pair.quote.lower(), "price-precision": pair.price_digits,
-        "amount-precision": pair.amount_digits, "symbol-partition": "main", "symbol": _spelled(pair), "state": "online",
+        "amount-precision": pair.amount_digits, "symbol-partition": "main", "symbol": spelled(pair), "state": "online",
         "value-precision": 8, "min-order-amt": 10.0**-pair.amount_digits, "max-order-amt": 10_000_000, "min-order-value": 5,
         "api-trading": "enabled",
     }  # fmt: skip
@@ -70,7 +71,7 @@ def _symbol(pair: Pair) -> dict[str, Any]:
 
 def _candles(desk: Desk, request: web.Request) -> dict[str, Any]:
     name, period = request.query.get("symbol", ""), request.query.get("period", "")
-    pair, timeframe = desk.named(_spelled).get(name), _PERIODS.get(period)
+    pair, timeframe = desk.named(spelled).get(name), _PERIODS.get(period)
     if pair is None:
         raise _error(desk, "invalid symbol")
     if timeframe is None:

@@ -42,13 +42,14 @@ def _error(message: str) -> Refusal:
     return Refusal(200, {"code": "400100", "msg": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTC-USDT`."""
     return f"{pair.base}-{pair.quote}"
 
 
 def _listed(pair: Pair) -> dict[str, Any]:
     return {
-        "symbol": _spelled(pair), "name": _spelled(pair), "baseCurrency": pair.base, "quoteCurrency": pair.quote,
+        "symbol": spelled(pair), "name": spelled(pair), "baseCurrency": pair.base, "quoteCurrency": pair.quote,
         "feeCurrency": pair.quote, "market": pair.quote, "baseMinSize": step(pair.amount_digits), "quoteMinSize": "0.1",
         "baseMaxSize": "10000000000", "quoteMaxSize": "99999999", "baseIncrement": step(pair.amount_digits),
         "quoteIncrement": "0.000001", "priceIncrement": step(pair.price_digits), "minFunds": "0.1", "isMarginEnabled": False,
@@ -57,11 +58,11 @@ def _listed(pair: Pair) -> dict[str, Any]:
 
 
 def _fees(pair: Pair) -> dict[str, str]:
-    return {"symbol": _spelled(pair), "takerFeeRate": "0.001", "makerFeeRate": "0.001", "takerCoefficient": "1", "makerCoefficient": "1"}
+    return {"symbol": spelled(pair), "takerFeeRate": "0.001", "makerFeeRate": "0.001", "takerCoefficient": "1", "makerCoefficient": "1"}
 
 
 def _candles(desk: Desk, request: web.Request) -> dict[str, Any]:
-    pair = desk.named(_spelled).get(request.query.get("symbol", ""))
+    pair = desk.named(spelled).get(request.query.get("symbol", ""))
     if pair is None:
         raise _error("This pair is not provided at present")
     timeframe = _TYPES.get(request.query.get("type", ""))

@@ -36,13 +36,14 @@ def _error(code: int, message: str) -> Refusal:
     return Refusal(400, {"code": code, "msg": message})
 
 
-def _spelled(pair: Pair) -> str:
+def spelled(pair: Pair) -> str:
+    """The venue's name of a pair: `BTCUSDT`."""
     return pair.base + pair.quote
 
 
 def _symbol(pair: Pair) -> dict[str, Any]:
     return {
-        "symbol": _spelled(pair), "status": "1", "baseAsset": pair.base, "baseAssetPrecision": pair.amount_digits,
+        "symbol": spelled(pair), "status": "1", "baseAsset": pair.base, "baseAssetPrecision": pair.amount_digits,
         "quoteAsset": pair.quote, "quotePrecision": pair.price_digits, "quoteAssetPrecision": pair.price_digits,
         "baseCommissionPrecision": 8, "quoteCommissionPrecision": 8, "orderTypes": ["LIMIT", "MARKET"],
         "isSpotTradingAllowed": True, "isMarginTradingAllowed": False, "quoteAmountPrecision": "1",
@@ -52,7 +53,7 @@ def _symbol(pair: Pair) -> dict[str, Any]:
 
 
 def _klines(desk: Desk, request: web.Request) -> list[list[Any]]:
-    pair = desk.named(_spelled).get(request.query.get("symbol", ""))
+    pair = desk.named(spelled).get(request.query.get("symbol", ""))
     if pair is None:
         raise _error(-1121, "Invalid symbol.")
     timeframe = _INTERVALS.get(request.query.get("interval", ""))

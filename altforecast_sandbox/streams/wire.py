@@ -15,7 +15,10 @@ Frame = str | bytes
 Books = Mapping[str, RestingBook]
 """A venue's true books by canonical symbol."""
 Respond = Callable[[Mapping[str, str]], Any]
-"""From the query parameters (path parameters included) of a GET or POST to the JSON body; may raise `desk.Refusal`."""
+"""From the query parameters (path parameters and `OWN_ADDRESS` included) of a GET or POST to the JSON body; may raise `desk.Refusal`."""
+
+OWN_ADDRESS = "_address"
+"""Name under which the hub puts the stand-in's own `http://127.0.0.1:PORT/<venue>` among the query parameters."""
 
 
 @dataclass
@@ -58,3 +61,7 @@ class StreamService:
     """`METHOD /path/{name}` (aiohttp pattern) -> answer; the second argument tells the venue's time [ms]."""
     spoil_checksum: Callable[[Frame], Frame] | None = None
     """The same frame with a wrong checksum; None where the venue sends none."""
+    is_shared: bool = False
+    """Whether the frames of a change depend on the book and `following.symbols[symbol]` (hashable) alone: then they are made once."""
+    limited: Callable[[Frame], Sequence[Frame]] | None = None
+    """What the venue says to a subscription beyond its limits (nothing to other frames); None: the connection is closed."""

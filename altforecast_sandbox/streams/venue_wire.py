@@ -1,0 +1,76 @@
+"""What the wires of one venue share: its markets by its own names, and reading and printing of frames.
+
+What belongs here: the venue-neutral half of a wire. What does not: any venue's channels and shapes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from altforecast_sandbox.coins import Pair
+from altforecast_sandbox.resting import RestingBook, Rows
+from altforecast_sandbox.streams.wire import Books, Following, Frame, Respond
+
+Spell = Callable[[Pair], str]
+
+
+def markets(books: Books, spell: Spell) -> dict[str, str]:
+    """Canonical symbols by the venue's name of the market."""
+    return {spell(Pair(symbol, book.price_digits, book.amount_digits)): symbol for symbol, book in books.items()}
+
+
+class VenueWire:
+    """One connection of a venue that greets with nothing and sends nothing by itself; subclasses say more."""
+
+    def __init__(self, books: Books, spell: Spell) -> None:
+        self.books = books
+        self.following = Following()
+        self.symbols: Mapping[str, str] = markets(books, spell)
+        """Canonical symbols by the venue's name."""
+        self.names: Mapping[str, str] = {symbol: name for name, symbol in self.symbols.items()}
+        """The venue's names by canonical symbol."""
+
+    def opened(self) -> Sequence[Frame]:
+        """Nothing: the client speaks first."""
+        return ()
+
+    def beat(self, now_ms: int) -> Sequence[Frame]:  # noqa: ARG002
+        """Nothing by itself."""
+        return ()
+
+
+def no_requests(_books: Books, _now_ms: Callable[[], int]) -> Mapping[str, Respond]:
+    """A venue whose books need no request."""
+    return {}
+
+
+def request(payload: Frame) -> dict[str, Any]:
+    """A client's frame as a JSON object; empty for anything else."""
+    try:
+        found = json.loads(payload)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def compact(message: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(message, separators=(",", ":"))
+
+
+def packed(text: str) -> bytes:
+    """A text frame as gzip; equal texts give equal bytes."""
+    return gzip.compress(text.encode(), 1, mtime=0)
+
+
+def texts(book: RestingBook, rows: Rows) -> list[list[str]]:
+    """Levels as pairs of price and size with all decimals."""
+    return [[book.price(ticks), book.size(lots)] for ticks, lots in rows]
+
+
+def plain(fixed: str) -> str:
+    """A decimal number without trailing zeros, as it stands in JSON: `92000.10` becomes `92000.1`, `7.00` becomes `7`."""
+    return fixed.rstrip("0").rstrip(".") if "." in fixed else fixed
