@@ -273,6 +273,11 @@ def _refusal(state: Mapping[str, bytes], key: str, value: bytes) -> str:
     return ""
 
 
+def bus_namespace(environment: str) -> str:
+    """What every key of an environment's bus begins with: sandbox and live never mix in one Redis."""
+    return f"altforecast:{environment}"
+
+
 @asynccontextmanager
 async def open_bus(
     redis_url: str, namespace: str, *, dead_letters_max: int = 1000, jitter: Callable[[], float] = random.random

@@ -277,8 +277,10 @@ class _Reader:
 
     async def start(self) -> None:
         """Stand at the end of the stream; a Redis that is away is met again in `run`."""
-        with contextlib.suppress(*DOWN):
+        try:
             await self._find_end()
+        except DOWN:
+            self._must_reload = not self._is_feed
 
     async def run(self, jitter: Callable[[], float]) -> None:
         """Read until cancelled, with growing pauses while Redis is away."""

@@ -23,6 +23,7 @@ _SECRET_TEXT = (
     (re.compile(r"(/webhook/)[^\s/?\"']+"), r"\1***"),
     (re.compile(r"(/bot)\d+:[A-Za-z0-9_-]+"), r"\1***"),
     (re.compile(r"(://[^:/@\s]+:)[^@/\s]+@"), r"\1***@"),
+    (re.compile(r"([?&]key=)[^&\s\"']+"), r"\1***"),
     (re.compile(r"((?:api[-_]?key|token|secret|signature)=)[^&\s\"']+", re.IGNORECASE), r"\1***"),
 )
 
@@ -66,6 +67,12 @@ def configure_logs(level: str = "INFO", folder: Path | None = None, process: str
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
     )
     _install(_handlers(folder, process), formatter, level)
+    hush_protocols()
+
+
+def hush_protocols() -> None:
+    """The server's WebSocket library writes every header at DEBUG, and with them API keys: it is kept at INFO."""
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
 
 
 def _handlers(folder: Path | None, process: str) -> list[logging.Handler]:

@@ -60,6 +60,30 @@ class AccessLog:
         write("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2), request_id=correlation_id.get())
 
 
+class HeadAsGet:
+    """Answers HEAD as GET would, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; every other method passes through."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def bodiless(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, bodiless)
+        finally:
+            scope["method"] = "HEAD"
+
+
 def route_of(scope: Scope) -> str:
     """Template of the matched route (`/api/bars/{metric}/{timeframe}`), `unmatched` where there is none."""
     path = getattr(scope.get("route"), "path", None)

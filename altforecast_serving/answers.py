@@ -145,6 +145,12 @@ def not_modified(etag: str) -> Response:
     return Response(status_code=304, headers={"ETag": etag, "Cache-Control": CACHE_CONTROL})
 
 
+def unkept(answer: Answer, environment: str) -> Response:
+    """An answer about this moment: rendered each time, kept by nobody."""
+    rendered = render(answer, environment)
+    return Response(rendered.body, 200, {"Cache-Control": "no-store"}, rendered.media_type)
+
+
 async def answered(
     request: Request,
     cache: AnswerCache,

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from fastapi import Request
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
 
 from altforecast_io.store import keys
 from altforecast_io.store.engine import Store
 from altforecast_serving.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from altforecast_serving.limits import caller_address
+from altforecast_serving.wires import SECRET
 
 if TYPE_CHECKING:
     from altforecast_serving.dependencies import Services
@@ -58,7 +61,7 @@ class KeyRing:
         self._believed.clear()
 
 
-def presented_secret(request: Request) -> str | None:
+def presented_secret(request: HTTPConnection) -> str | None:
     """The key in `X-API-Key` or `Authorization: Bearer`, None where there is none."""
     if secret := request.headers.get(KEY_HEADER):
         return secret
@@ -66,7 +69,7 @@ def presented_secret(request: Request) -> str | None:
     return secret.strip() if kind.lower() == "bearer" and secret.strip() else None
 
 
-def address_of(request: Request, trusted_proxies: tuple[str, ...]) -> str:
+def address_of(request: HTTPConnection, trusted_proxies: tuple[str, ...]) -> str:
     """Address of the caller, through our own proxies."""
     peer = request.client.host if request.client else "unknown"
     return caller_address(peer, request.headers.get("x-forwarded-for", ""), trusted_proxies)
@@ -78,8 +81,15 @@ async def admit(request: Request) -> None:
     A key that is presented must be good even where none is needed.  Callers without a good key share the bucket of their
     address, so that guessing keys is limited too.
     """
-    services: Services = request.app.state.services
-    secret = presented_secret(request)
+    await _admit(request, request.app.state.services, presented_secret(request))
+
+
+async def admit_socket(socket: WebSocket, services: Services) -> None:
+    """The same gate for a WebSocket, whose key may also come as `?key=`: a browser cannot set headers there."""
+    await _admit(socket, services, presented_secret(socket) or socket.scope.get(SECRET))
+
+
+async def _admit(request: HTTPConnection, services: Services, secret: str | None) -> None:
     address = f"ip:{address_of(request, services.settings.trusted_proxies)}"
     if secret is None:
         _take(services, address)

@@ -5,6 +5,7 @@ What belongs here: opening, holding and closing stores, caches and limits. What 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
@@ -12,18 +13,21 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeVar
 
 import anyio
+import structlog
 from anyio import to_thread
 from fastapi import Depends, Request
 from starlette.responses import Response
 
 from altforecast.errors import BusyError
 from altforecast.types import Series, Timeframe
+from altforecast_io.bus import Bus, bus_namespace, open_bus
 from altforecast_io.clock import Clock, utc_now
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 from altforecast_serving.answers import AnswerCache, Format, answered
 from altforecast_serving.auth import KeyRing
+from altforecast_serving.fanout import Hub
 from altforecast_serving.limits import TokenBuckets
 from altforecast_serving.lineage import Answer
 from altforecast_serving.metrics import Metrics
@@ -32,6 +36,7 @@ from altforecast_serving.queries.names import metric_names, resolve_series
 from altforecast_serving.queries.tail import CountingInboxWriter, TailReader
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 MAX_QUERIES = 4
 """Queries that read files at once."""
 MAX_WAITING = 64
@@ -59,6 +64,9 @@ class Services:
     keys: KeyRing
     buckets: TokenBuckets
     metrics: Metrics
+    hub: Hub
+    bus: Bus | None = None
+    """What realtime writes to; None where neither a process handed one in nor REDIS_URL names one."""
     clock: Clock = utc_now
     live: LiveView | None = None
     cache: AnswerCache = field(default_factory=AnswerCache)
@@ -121,11 +129,11 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, metrics: Metrics, live: LiveView | None = None, *, store: Store | None = None
+    settings: Settings, metrics: Metrics, live: LiveView | None = None, *, store: Store | None = None, bus: Bus | None = None
 ) -> AsyncIterator[Services]:
     """Open lake, store and inbox writer; on leaving, what waits in the inbox is committed first.
 
-    store: an open store to use; its owner closes it.
+    store, bus: open ones to use; their owner closes them.
     """
     settings.make_folders()
     lake = await to_thread.run_sync(lambda: Lake(settings.lake_dir, settings.environment))
@@ -134,16 +142,44 @@ async def open_services(
     writer.start()
     tail = TailReader(opened, writer, time.monotonic)
     try:
-        yield Services(
-            settings=settings, lake=lake, store=opened, inbox=writer, reader=LakeReader(lake), tail=tail,
-            keys=KeyRing(opened, time.monotonic), buckets=TokenBuckets(settings.rate_limit_per_minute, time.monotonic),
-            metrics=metrics, live=live, metric_names=metric_names(settings.tv_btc_symbol),
-        )  # fmt: skip
+        async with _bus(settings, bus) as live_bus, _hub(settings, live_bus) as hub:
+            yield Services(
+                settings=settings, lake=lake, store=opened, inbox=writer, reader=LakeReader(lake), tail=tail,
+                keys=KeyRing(opened, time.monotonic), buckets=TokenBuckets(settings.rate_limit_per_minute, time.monotonic),
+                metrics=metrics, hub=hub, bus=live_bus, live=live, metric_names=metric_names(settings.tv_btc_symbol),
+            )  # fmt: skip
     finally:
         await tail.close()
         await to_thread.run_sync(writer.stop)
         if store is None:
             opened.close()
+
+
+@asynccontextmanager
+async def _bus(settings: Settings, given: Bus | None) -> AsyncIterator[Bus | None]:
+    if given is not None or not settings.redis_url:
+        yield given
+        return
+    async with open_bus(settings.redis_url, bus_namespace(settings.environment), dead_letters_max=settings.bus_dlq_max) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def _hub(settings: Settings, bus: Bus | None) -> AsyncIterator[Hub]:
+    hub = Hub(bus, hz=settings.ws_publish_hz, max_clients=settings.ws_max_clients, clock=time.monotonic)
+    running = asyncio.create_task(hub.run(), name="fanout")
+    running.add_done_callback(_note_end)
+    try:
+        yield hub
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    """A bug in the fan-out is logged with its trace; clients then hear nothing more, which their heartbeat watch notices."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("fanout_failed", error=type(error).__name__, exc_info=error)
 
 
 async def services_of(request: Request) -> Services:

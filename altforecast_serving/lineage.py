@@ -76,6 +76,8 @@ class Answer:
         """Rows of the answer; 1 for an object, 0 for none."""
         if isinstance(self.data, pl.DataFrame):
             return self.data.height
+        if isinstance(self.data, dict) and "latest" in self.data:
+            return int(self.data["latest"] is not None)
         return len(self.data) if isinstance(self.data, list) else int(self.data is not None)
 
 

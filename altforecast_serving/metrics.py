@@ -5,7 +5,19 @@ What belongs here: names, labels and rendering. What does not: when they are cou
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -38,5 +50,20 @@ class Metrics:
         self._gauges[name].set(float("nan") if value is None else value)
 
     def render(self) -> bytes:
-        """Prometheus text format."""
-        return generate_latest(self.registry)
+        """Prometheus text format: this app's metrics, then those of the process (outgoing calls, bus, books) that it does not have."""
+        return generate_latest(_Both(self.registry, REGISTRY))
+
+
+class _Both:
+    """Two registries as one; a name that the first one has is not repeated."""
+
+    def __init__(self, first: CollectorRegistry, second: CollectorRegistry) -> None:
+        self._first, self._second = first, second
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric once."""
+        seen = set()
+        for metric in self._first.collect():
+            seen.add(metric.name)
+            yield metric
+        yield from (metric for metric in self._second.collect() if metric.name not in seen)

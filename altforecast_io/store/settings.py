@@ -58,12 +58,22 @@ def number_between(low: float, high: float) -> Callable[[Any], str | None]:
     return check
 
 
+def whole_number_between(low: int, high: int) -> Callable[[Any], str | None]:
+    """Check for a whole number within [low, high]; fractions, booleans and texts are refused."""
+
+    def check(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if good else f"must be a whole number from {low} to {high}"
+
+    return check
+
+
 LIVE_SETTINGS: Mapping[str, LiveSetting] = MappingProxyType(
     {
         s.key: s
         for s in (
             LiveSetting("streams.grace_s", 120, "how long after its close a bar may be on its way [s]", number_between(1, 86_400)),
-            LiveSetting("streams.lookback_bars", 96, "bars per stream that the delivery ledger looks at [bars]", number_between(1, 1000)),
+            LiveSetting("streams.lookback_bars", 96, "bars per stream that the delivery ledger looks at", whole_number_between(1, 1000)),
         )
     }
 )
