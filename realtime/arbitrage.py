@@ -117,7 +117,7 @@ class Engine:
     # ---- evaluation
 
     def evaluate(self) -> None:
-        """Look at what changed now; a bug ends `run`."""
+        """Look at what changed now; a bug ends `publish_events`."""
         self._scan = None
         began = self._loop.time()
         try:
@@ -164,13 +164,8 @@ class Engine:
 
     # ---- telling
 
-    async def run(self) -> None:
-        """Publish events and cuts until cancelled; raises what a bug of the scanner raised."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._publish_events(), name="arbitrage:events")
-            tasks.create_task(self._publish_cuts(), name="arbitrage:cuts")
-
-    async def _publish_events(self) -> None:
+    async def publish_events(self) -> None:
+        """Write events to the bus until cancelled; raises what a bug of the scanner raised."""
         while True:
             await self._has_mail.wait()
             self._has_mail.clear()
@@ -190,7 +185,8 @@ class Engine:
         if state:
             await self._bus.put_many(OPPORTUNITIES, state)
 
-    async def _publish_cuts(self) -> None:
+    async def publish_cuts(self) -> None:
+        """Write the coherent cut to the bus at its cadence until cancelled."""
         while True:
             await self._sleep(self._cut_s)
             now = self._clock_ns()

@@ -56,7 +56,7 @@ class PastFault(NamedTuple):
 class Link:
     """One connection of a venue as the board knows it; its feed counts frames into it."""
 
-    __slots__ = ("books", "break_off", "frames", "last_frame_ns", "name", "state", "venue")
+    __slots__ = ("books", "break_off", "frames", "last_frame_ns", "live_since_ns", "name", "state", "venue")
 
     def __init__(self, venue: str, name: str, break_off: Callable[[Fault], None]) -> None:
         self.venue, self.name = venue, name
@@ -65,6 +65,8 @@ class Link:
         self.state = BookState.CONNECTING
         self.frames = 0
         self.last_frame_ns = 0
+        self.live_since_ns: int | None = None
+        """When the first book of this connection was complete; None before."""
         self.books: Mapping[str, Book] = {}
 
 
@@ -153,6 +155,10 @@ class Board:
     def step(self, link: Link, step: Step) -> None:
         """Something happened to a connection."""
         link.state = advance(link.state, step)
+        if step is Step.DIALLED:
+            link.live_since_ns = None
+        elif step is Step.COMPLETE and link.live_since_ns is None:
+            link.live_since_ns = self.clock_ns()
 
     # ---- updates
 
@@ -256,7 +262,10 @@ class Board:
 
     def live_books(self, venue: str | None = None) -> Iterable[Book]:
         """Books that may be used, of one venue or all."""
-        return (b for b in self.books.values() if b.state is BookState.LIVE and venue in (None, b.venue))
+        if venue is None:
+            return (b for b in self.books.values() if b.state is BookState.LIVE)
+        links = self.venues[venue].links.values()
+        return (b for link in links for b in link.books.values() if b.state is BookState.LIVE)
 
     def count_live(self, venue: str) -> int:
         """Number of usable books of a venue."""

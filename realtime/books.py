@@ -74,7 +74,7 @@ class BookSide:
             ("settle", _settle),
         ]
         if self.engine is not None:
-            works.append(("arbitrage", self.engine.run))
+            works += [("arbitrage-events", self.engine.publish_events), ("arbitrage-cuts", self.engine.publish_cuts)]
         if self.settings.book_cut_sec > 0:
             works.append(("cuts", self._keep_cuts))
         if self.recorder is not None:
@@ -148,7 +148,7 @@ async def open_books(settings: Settings, bus: Bus, make_engine: MakeEngine | Non
     landing = LandingWriter(settings.lake_dir, utc_now)
     engine = make_engine(settings, bus, landing) if make_engine is not None and settings.arbitrage_enable else None
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-    async with aiohttp.ClientSession(connector=connector, trust_env=True) as http:
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as http:
         yield BookSide(settings, bus, http, engine, landing)
 
 

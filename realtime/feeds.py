@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import aiohttp
 import structlog
 
-from altforecast.book_health import Step
+from altforecast.book_health import NS_PER_S, Step
 from altforecast_io.exchanges.feed_limits import FeedLimits, planned_age_s, shards
 from altforecast_io.exchanges.sessions.session import Fault, FaultReason
 from altforecast_io.recordings import Direction
@@ -127,7 +127,6 @@ class Shard:
                 return
             await self._bucket.take()
             self.tools.board.step(self.link, Step.DIALLED)
-            began = self.tools.monotonic()
             self._current = self._dial(self, wanted)
             try:
                 ended = await self._current.live()
@@ -135,7 +134,7 @@ class Shard:
                 self._current = None
                 self.tools.board.withdraw(self.link, None)
             self.tools.board.closed(self.link, ended.reason)
-            await self._pause(ended, self.tools.monotonic() - began)
+            await self._pause(ended)
 
     def refuse(self, fault: Fault) -> bool:
         """Take a refused symbol out; whether any is left on this connection."""
@@ -175,9 +174,9 @@ class Shard:
                 return due
             await self.tools.sleep(min(self._refused_at.values()) + self.tools.pace.refused_s - now)
 
-    async def _pause(self, ended: Ended, lived_s: float) -> None:
-        pace = self.tools.pace
-        if lived_s >= pace.good_s:
+    async def _pause(self, ended: Ended) -> None:
+        pace, live_since = self.tools.pace, self.link.live_since_ns
+        if live_since is not None and self.tools.clock_ns() - live_since >= pace.good_s * NS_PER_S:
             self._failures = 0
         if ended.reason == PLANNED:
             return

@@ -101,10 +101,11 @@ def row_of(event: OpportunityEvent) -> Mapping[str, Any]:
 async def stage(coalesce_ms: float = 1.0) -> AsyncIterator[Stage]:
     """An engine whose tasks end with the block."""
     made = Stage(coalesce_ms)
-    running = asyncio.create_task(made.engine.run())
+    running = {asyncio.create_task(made.engine.publish_events()), asyncio.create_task(made.engine.publish_cuts())}
     yield made
-    running.cancel()
-    await asyncio.wait({running})
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
 
 
 async def test_mark_first_change_is_evaluated_without_waiting() -> None:
@@ -183,9 +184,8 @@ async def test_stop_closes_the_ledger_and_writes_it() -> None:
 async def test_bug_of_the_scanner_ends_the_engine() -> None:
     made = Stage(1.0)
     made.scanner.error = ZeroDivisionError("a bug")
-    running = asyncio.create_task(made.engine.run())
+    running = asyncio.create_task(made.engine.publish_events())
     made.engine.mark(made.book)
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(running, 5)
-    assert caught.group_contains(ZeroDivisionError)
     assert made.engine.health()["ok"] is False
