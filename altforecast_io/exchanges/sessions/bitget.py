@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from altforecast.books import Book
-from altforecast_io.exchanges.sessions.number_text import NumberTexts, TextLevel
+from altforecast_io.exchanges.sessions.number_text import CheckedLine
 from altforecast_io.exchanges.sessions.session import NOTHING, FaultReason, Output, Send
-from altforecast_io.exchanges.sessions.stream import NS_PER_S, Line, StreamSession, sounds_limited
+from altforecast_io.exchanges.sessions.stream import NS_PER_S, StreamSession, sounds_limited
 
 CHANNEL = "books"
 DEPTH = 5000
@@ -30,8 +30,8 @@ class _Arg(msgspec.Struct, gc=False):
 
 
 class _Update(msgspec.Struct, gc=False):
-    bids: list[TextLevel]
-    asks: list[TextLevel]
+    bids: msgspec.Raw
+    asks: msgspec.Raw
     ts: int
     checksum: int | None = None
     seq: int | None = None
@@ -52,16 +52,6 @@ _decode = msgspec.json.Decoder(_Frame, strict=False).decode
 _decode_updates = msgspec.json.Decoder(list[_Update], strict=False).decode
 
 
-class BitgetLine(Line):
-    """A book of Bitget with the number texts of its levels."""
-
-    __slots__ = ("texts",)
-
-    def __init__(self, book: Book, market: str) -> None:
-        super().__init__(book, market)
-        self.texts = NumberTexts()
-
-
 class BitgetSession(StreamSession):
     """Rules: `pseq` is `seq` of the message before where it is told, otherwise `seq` grows; a checksum counts where it is not 0.
 
@@ -75,8 +65,8 @@ class BitgetSession(StreamSession):
     def _market(self, symbol: str) -> str:
         return symbol.replace("-", "")
 
-    def _line(self, book: Book) -> BitgetLine:
-        return BitgetLine(book, self._market(book.symbol))
+    def _line(self, book: Book) -> CheckedLine:
+        return CheckedLine(book, self._market(book.symbol))
 
     def _subscribe(self) -> Sequence[Output]:
         args = [{"instType": "SPOT", "channel": CHANNEL, "instId": market} for market in self._lines]
@@ -92,7 +82,7 @@ class BitgetSession(StreamSession):
         if frame.arg is None:
             raise ValueError("a frame without event and arg")
         line = self._lines.get(frame.arg.instId)
-        if not isinstance(line, BitgetLine) or frame.arg.channel != CHANNEL:
+        if not isinstance(line, CheckedLine) or frame.arg.channel != CHANNEL:
             return NOTHING
         if frame.data is NO_DATA:
             raise ValueError("a book frame without data")
@@ -103,25 +93,22 @@ class BitgetSession(StreamSession):
                 break
         return outputs
 
-    def _updated(self, line: BitgetLine, action: str, update: _Update, recv_ns: int) -> Sequence[Output]:
+    def _updated(self, line: CheckedLine, action: str, update: _Update, recv_ns: int) -> Sequence[Output]:
         book = line.book
         if action == "snapshot":
-            line.texts.clear()
-            book.load(*line.texts.read(update.bids, update.asks))
+            line.load(update.bids, update.asks, DEPTH)
         elif action != "update":
             raise ValueError(f"action {action!r}")
         elif (gap := self._gap(line, update)) is not None:
             return self._break(FaultReason.GAP, line, gap)
         else:
-            book.apply(*line.texts.read(update.bids, update.asks))
-        line.texts.cut(book, DEPTH)
+            line.apply(update.bids, update.asks, DEPTH)
         book.sequence = update.seq
-        book.checksum_ok = line.texts.crc32(book) == update.checksum if update.checksum else None
-        if book.checksum_ok is False:
-            return self._break(FaultReason.CHECKSUM, line, f"crc32 {line.texts.crc32(book)}, told {update.checksum}")
+        if (wrong := line.check(update.checksum, action == "update")) is not None:
+            return self._break(FaultReason.CHECKSUM, line, wrong)
         return self._changed(line, recv_ns, update.ts)
 
-    def _gap(self, line: BitgetLine, update: _Update) -> str | None:
+    def _gap(self, line: CheckedLine, update: _Update) -> str | None:
         last = line.book.sequence
         if not line.is_complete:
             return "an update before any snapshot"

@@ -94,7 +94,7 @@ class BitstampSession(StreamSession):
 
     venue = "bitstamp"
     url = "wss://ws.bitstamp.net"
-    ping_every_ns = 25 * NS_PER_S
+    ping_every_ns = 15 * NS_PER_S
 
     def _market(self, symbol: str) -> str:
         return symbol.replace("-", "").lower()

@@ -1,7 +1,7 @@
 """Levels with the number text that the venue sent: what a checksum over text is made from.
 
-What belongs here: text beside the levels of one book, and the crc32 over the best 25. What does not: books (`books`),
-and what to do about a wrong checksum.
+What belongs here: text beside the levels of one book, the crc32 over the best 25, and doing without where none is sent.
+What does not: books (`books`), and what to do about a wrong checksum.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import inf
 import msgspec
 
 from altforecast.books import Book, Level
+from altforecast_io.exchanges.sessions.stream import Line, Number
 
 CHECKED_LEVELS = 25
 """Levels per side under the checksum of okx, bitget and bitfinex."""
@@ -23,6 +24,17 @@ class TextLevel(msgspec.Struct, array_like=True, gc=False):
 
     price: str
     size: str
+
+
+class NumberLevel(msgspec.Struct, array_like=True, gc=False):
+    """Price and size as numbers; further elements are ignored."""
+
+    price: Number
+    size: Number
+
+
+_decode_texts = msgspec.json.Decoder(list[TextLevel]).decode
+_decode_numbers = msgspec.json.Decoder(list[NumberLevel], strict=False).decode
 
 
 class NumberTexts:
@@ -65,6 +77,55 @@ class NumberTexts:
         mixed[::2], mixed[1::2] = bids[:both], asks[:both]
         unsigned = zlib.crc32(":".join(mixed + bids[both:] + asks[both:]).encode())
         return unsigned - (1 << 32) if unsigned >> 31 else unsigned
+
+
+class CheckedLine(Line):
+    """A book whose venue may send a crc32; once an update comes without one, texts are no longer kept (half the cost)."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, book: Book, market: str) -> None:
+        super().__init__(book, market)
+        self.texts: NumberTexts | None = NumberTexts()
+
+    def load(self, bids: msgspec.Raw, asks: msgspec.Raw, depth: int) -> None:
+        """A whole book; raises what a decoder raises, or ValueError."""
+        if self.texts is not None:
+            self.texts.clear()
+        self.book.load(*self._levels(bids, asks))
+        self._cut(depth)
+
+    def apply(self, bids: msgspec.Raw, asks: msgspec.Raw, depth: int) -> None:
+        """Changes; raises what a decoder raises, or ValueError."""
+        self.book.apply(*self._levels(bids, asks))
+        self._cut(depth)
+
+    def check(self, told: int | None, is_update: bool) -> str | None:
+        """Compare with the checksum of a message (None or 0: there is none) and say what is wrong; sets `checksum_ok`.
+
+        is_update: snapshots may lack a checksum that updates have, so only an update without one ends the checks.
+        """
+        self.book.checksum_ok = None
+        if not told:
+            if is_update:
+                self.texts = None
+            return None
+        if self.texts is None:
+            return None
+        own = self.texts.crc32(self.book)
+        self.book.checksum_ok = own == told
+        return None if own == told else f"crc32 {own}, told {told}"
+
+    def _levels(self, bids: msgspec.Raw, asks: msgspec.Raw) -> tuple[list[Level], list[Level]]:
+        if self.texts is not None:
+            return self.texts.read(_decode_texts(bids), _decode_texts(asks))
+        return [(x.price, x.size) for x in _decode_numbers(bids)], [(x.price, x.size) for x in _decode_numbers(asks)]
+
+    def _cut(self, depth: int) -> None:
+        if self.texts is None:
+            self.book.cut(depth)
+        else:
+            self.texts.cut(self.book, depth)
 
 
 def _read(texts: dict[float, str], levels: Iterable[TextLevel], key_sign: float, size_sign: float) -> list[Level]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from altforecast.books import Book
-from altforecast_io.exchanges.sessions.number_text import NumberTexts, TextLevel
+from altforecast_io.exchanges.sessions.number_text import CheckedLine
 from altforecast_io.exchanges.sessions.session import NOTHING, Close, FaultReason, Output, Send
-from altforecast_io.exchanges.sessions.stream import NS_PER_S, Line, StreamSession, sounds_limited
+from altforecast_io.exchanges.sessions.stream import NS_PER_S, StreamSession, sounds_limited
 
 DEPTH = 400
 CHANNEL = "books"
@@ -29,8 +29,8 @@ class _Arg(msgspec.Struct, gc=False):
 
 
 class _Update(msgspec.Struct, gc=False):
-    bids: list[TextLevel]
-    asks: list[TextLevel]
+    bids: msgspec.Raw
+    asks: msgspec.Raw
     ts: int
     checksum: int | None = None
     seqId: int | None = None
@@ -51,16 +51,6 @@ _decode = msgspec.json.Decoder(_Frame, strict=False).decode
 _decode_updates = msgspec.json.Decoder(list[_Update], strict=False).decode
 
 
-class OkxLine(Line):
-    """A book of OKX with the number texts of its levels."""
-
-    __slots__ = ("texts",)
-
-    def __init__(self, book: Book, market: str) -> None:
-        super().__init__(book, market)
-        self.texts = NumberTexts()
-
-
 class OkxSession(StreamSession):
     """Rules: `prevSeqId` of a message is `seqId` of the one before; the checksum counts where it is not 0.
 
@@ -75,8 +65,8 @@ class OkxSession(StreamSession):
     def _market(self, symbol: str) -> str:
         return symbol
 
-    def _line(self, book: Book) -> OkxLine:
-        return OkxLine(book, self._market(book.symbol))
+    def _line(self, book: Book) -> CheckedLine:
+        return CheckedLine(book, self._market(book.symbol))
 
     def _subscribe(self) -> Sequence[Output]:
         args = [{"channel": CHANNEL, "instId": market} for market in self._lines]
@@ -91,7 +81,7 @@ class OkxSession(StreamSession):
         if frame.arg is None or frame.data is NO_DATA:
             raise ValueError("a frame without event and data")
         line = self._lines.get(frame.arg.instId)
-        if not isinstance(line, OkxLine) or frame.arg.channel != CHANNEL:
+        if not isinstance(line, CheckedLine) or frame.arg.channel != CHANNEL:
             return NOTHING
         outputs: Sequence[Output] = NOTHING
         for update in _decode_updates(frame.data):
@@ -100,11 +90,10 @@ class OkxSession(StreamSession):
                 break
         return outputs
 
-    def _updated(self, line: OkxLine, action: str, update: _Update, recv_ns: int) -> Sequence[Output]:
+    def _updated(self, line: CheckedLine, action: str, update: _Update, recv_ns: int) -> Sequence[Output]:
         book = line.book
         if action == "snapshot":
-            line.texts.clear()
-            book.load(*line.texts.read(update.bids, update.asks))
+            line.load(update.bids, update.asks, DEPTH)
         elif action != "update":
             raise ValueError(f"action {action!r}")
         elif not line.is_complete:
@@ -112,12 +101,10 @@ class OkxSession(StreamSession):
         elif update.prevSeqId is not None and book.sequence is not None and update.prevSeqId != book.sequence:
             return self._break(FaultReason.GAP, line, f"prevSeqId {update.prevSeqId} after seqId {book.sequence}")
         else:
-            book.apply(*line.texts.read(update.bids, update.asks))
-        line.texts.cut(book, DEPTH)
+            line.apply(update.bids, update.asks, DEPTH)
         book.sequence = update.seqId
-        book.checksum_ok = line.texts.crc32(book) == update.checksum if update.checksum else None
-        if book.checksum_ok is False:
-            return self._break(FaultReason.CHECKSUM, line, f"crc32 {line.texts.crc32(book)}, told {update.checksum}")
+        if (wrong := line.check(update.checksum, action == "update")) is not None:
+            return self._break(FaultReason.CHECKSUM, line, wrong)
         return self._changed(line, recv_ns, update.ts)
 
     def _told(self, frame: _Frame) -> Sequence[Output]:

@@ -25,7 +25,7 @@ MAX_INFLATED = 8_000_000
 """Longest text that a compressed frame may hold [bytes]; more is a bad frame."""
 GZIP_MAGIC = b"\x1f\x8b"
 
-Number = Annotated[float, msgspec.Meta(ge=0)]
+Number = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
 """A price or size; with `strict=False` its text form too. NaN, negative and infinite numbers are refused by the decoder."""
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, zlib.error)

@@ -77,7 +77,15 @@ def test_received_keeps_50_levels(live: CryptocomSession) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", update(60, 50, [["nan", "1"]], []), update(60, 50, [["1", "-1"]], []), frame("book", {"t": 1}), frame("bookx", {"t": 1})],
+    [
+        "",
+        "{}",
+        update(60, 50, [["nan", "1"]], []),
+        update(60, 50, [["inf", "1"]], []),
+        update(60, 50, [["1", "-1"]], []),
+        frame("book", {"t": 1}),
+        frame("bookx", {"t": 1}),
+    ],
 )
 def test_received_bad_frame_withdraws_everything(live: CryptocomSession, text: str) -> None:
     assert faults(live.received(text, NOW)) == [(FaultReason.BAD_FRAME, None)]

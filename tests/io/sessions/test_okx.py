@@ -76,6 +76,7 @@ def test_received_update_before_snapshot_is_a_gap(live: OkxSession) -> None:
 def test_received_checksum_over_the_text_as_sent(live: OkxSession) -> None:
     text = "100.10:2:100.2:3:100:1.50:101:4"
     unsigned = zlib.crc32(text.encode())
+    assert live._lines["BTC-USDT"].texts is not None
     right = unsigned - (1 << 32) if unsigned >> 31 else unsigned
     update = frame("update", [], [], seqId=11, prevSeqId=10, checksum=right)
     assert is_changed(live.received(update, NOW))
@@ -159,7 +160,18 @@ def test_tick_asks_for_a_pong_and_misses_snapshots(live: OkxSession) -> None:
 
 def test_received_keeps_at_most_400_levels(live: OkxSession) -> None:
     asks = [[str(200 + n), "1"] for n in range(600)]
-    live.received(frame("update", [], asks, seqId=11, prevSeqId=10), NOW)
-    line = live._lines["BTC-USDT"]
-    assert len(live.books["BTC-USDT"].ask_keys) == 400
-    assert set(line.texts.asks) == set(live.books["BTC-USDT"].ask_keys)
+    live.received(snapshot().replace('["101", "4"', ", ".join(json.dumps(row)[:-1] + ', "0", "1"]' for row in asks) + ', ["999", "4"'), NOW)
+    line, book = live._lines["BTC-USDT"], live.books["BTC-USDT"]
+    assert len(book.ask_keys) == 400
+    assert set(line.texts.asks) == set(book.ask_keys)
+    live.received(frame("update", [], [["150", "1"], ["151", "1"]], seqId=11, prevSeqId=10), NOW)
+    assert len(book.ask_keys) == 400
+
+
+@pytest.mark.parametrize("level", [["inf", "1"], ["1", "inf"], ["nan", "1"], ["-1", "1"], ["1", "-1"], ["x", "1"], ["1"]])
+def test_received_bad_level_after_texts_are_given_up_is_a_bad_frame(live: OkxSession, level: list[str]) -> None:
+    assert is_changed(live.received(frame("update", [["99", "1"]], [], seqId=11, prevSeqId=10), NOW))
+    assert live._lines["BTC-USDT"].texts is None
+    data = {"bids": [level], "asks": [], "ts": "1", "seqId": 12, "prevSeqId": 11}
+    text = json.dumps({"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": "update", "data": [data]})
+    assert faults(live.received(text, NOW)) == [(FaultReason.BAD_FRAME, None)]
