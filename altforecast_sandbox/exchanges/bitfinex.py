@@ -34,8 +34,8 @@ def _error(message: str) -> Refusal:
 
 def spelled(pair: Pair) -> str:
     """The venue's name of a pair: `BTCUST`, `LINK:UST`; in requests behind a `t`."""
-    quote = _TETHER if pair.quote == "USDT" else pair.quote
-    return f"{pair.base}:{quote}" if len(pair.base) > 3 else pair.base + quote
+    base, quote = (_TETHER if coin == "USDT" else coin for coin in (pair.base, pair.quote))
+    return f"{base}:{quote}" if len(base) > 3 else base + quote
 
 
 def _conf(desk: Desk, label: str) -> list[Any]:

@@ -13,8 +13,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from altforecast_sandbox.exchanges.bingx import spelled
 from altforecast_sandbox.resting import Change, RestingBook
+from altforecast_sandbox.streams.sent_window import SentWindow, Sides
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, packed, request, texts
-from altforecast_sandbox.streams.window import Sides, Window
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 DEPTHS = ("5", "10", "20", "50", "100")
@@ -22,7 +22,7 @@ _PING_MS = 5_000
 _MOST_CHANNELS = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEPT = 1024
-_frames: OrderedDict[tuple[int, str], tuple[Sides, int, bytes]] = OrderedDict()
+_frames: OrderedDict[tuple[int, str], tuple[RestingBook, tuple[int, int], bytes]] = OrderedDict()
 
 
 class BingxWire(VenueWire):
@@ -56,7 +56,7 @@ class BingxWire(VenueWire):
         if symbol not in self.following.symbols and len(self.following.symbols) >= _MOST_CHANNELS:
             return (_answer(asked, 80403, f"the number of subscriptions exceeds the limit of {_MOST_CHANNELS}", now_ms),)
         book = self.books[symbol]
-        window = Window(book, depth)
+        window = SentWindow(book, depth)
         self.following.symbols[symbol] = (asked["dataType"], window)
         return (_answer(asked, 0, "SUCCESS", now_ms), _whole(asked["dataType"], book, window.sent, book.ts_ms or now_ms))
 
@@ -84,11 +84,11 @@ def _whole(topic: str, book: RestingBook, sides: Sides, ts_ms: int) -> bytes:
     """The frame of a whole book, asks from the worst to the best; packed once for all connections (the newest 1,024 are kept)."""
     key = (id(book), topic)
     known = _frames.get(key)
-    if known is not None and known[0] is sides and known[1] == ts_ms:
+    if known is not None and known[0] is book and known[1] == (book.last_id, ts_ms):
         return known[2]
     data = {"bids": texts(book, sides[0]), "asks": texts(book, sides[1])[::-1], "lastUpdateId": book.last_id}
     frame = packed(compact({"code": 0, "data": data, "dataType": topic, "success": True, "timestamp": ts_ms}))
-    _frames[key] = (sides, ts_ms, frame)
+    _frames[key] = (book, (book.last_id, ts_ms), frame)
     _frames.move_to_end(key)
     if len(_frames) > _KEPT:
         _frames.popitem(last=False)

@@ -13,8 +13,8 @@ from zlib import crc32
 
 from altforecast_sandbox.exchanges.bitfinex import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import SentWindow, Sides, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, plain, request
-from altforecast_sandbox.streams.window import Sides, Window, top
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 TIMES, NUMBERS, CHECKSUMS = 32_768, 65_536, 131_072
@@ -30,7 +30,7 @@ _FIRST_CHANNEL = 17_000
 class _Channel:
     number: int
     name: str
-    window: Window
+    window: SentWindow
     told_ms: int
 
 
@@ -78,7 +78,7 @@ class BitfinexWire(VenueWire):
             told = {"channel": asked.get("channel"), "symbol": asked.get("symbol"), "event": "error", "msg": text, "code": code}
             return (compact(told | {"pair": name[1:]}),)
         self._n_channels += 1
-        channel = _Channel(_FIRST_CHANNEL + self._n_channels, name, Window(self.books[symbol], int(length)), now_ms)
+        channel = _Channel(_FIRST_CHANNEL + self._n_channels, name, SentWindow(self.books[symbol], int(length)), now_ms)
         self.following.symbols[symbol] = channel
         ack = {
             "event": "subscribed", "channel": "book", "chanId": channel.number, "symbol": name, "prec": "P0", "freq": "F0",

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from altforecast_sandbox.exchanges.bitget import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import EVERYTHING, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
-from altforecast_sandbox.streams.window import top
 from altforecast_sandbox.streams.wire import Frame, StreamService
 
 _CHECKED = 25
@@ -59,7 +59,7 @@ class BitgetWire(VenueWire):
 
 
 def _whole(book: RestingBook) -> tuple[Rows, Rows]:
-    return top(book, max(len(book.bids), len(book.asks), 1))
+    return top(book, EVERYTHING)
 
 
 def _frame(action: str, name: str, book: RestingBook, rows: tuple[Rows, Rows], ts_ms: int) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from altforecast_sandbox.exchanges.coinbase import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import EVERYTHING, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
-from altforecast_sandbox.streams.window import top
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 _CHANNELS = ("level2", "heartbeats")
@@ -62,7 +62,7 @@ class CoinbaseWire(VenueWire):
         return listed | ({"heartbeats": ["heartbeats"]} if self._has_heartbeats else {})
 
     def _snapshot(self, name: str, book: RestingBook, now_ms: int) -> str:
-        bids, asks = top(book, max(len(book.bids), len(book.asks), 1))
+        bids, asks = top(book, EVERYTHING)
         event = {"type": "snapshot", "product_id": name, "updates": _updates(book, bids, asks, _NEVER)}
         return self._message("l2_data", book.ts_ms or now_ms, event)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from altforecast_sandbox.exchanges.cryptocom import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import SentWindow
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
-from altforecast_sandbox.streams.window import Window
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 DEPTHS = ("10", "50")
@@ -24,7 +24,7 @@ _WITH_UPDATES = "SNAPSHOT_AND_UPDATE"
 @dataclass
 class _Topic:
     channel: str
-    window: Window
+    window: SentWindow
     is_incremental: bool
     told_ms: int
 
@@ -62,7 +62,7 @@ class CryptocomWire(VenueWire):
         if symbol not in self.following.symbols and len(self.following.symbols) >= _MOST_CHANNELS:
             return [_answer(asked, {"code": 40107, "message": "EXCEED_MAX_SUBSCRIPTIONS", "channel": channel})]
         book = self.books[symbol]
-        topic = _Topic(channel, Window(book, int(parts[2])), is_incremental, now_ms)
+        topic = _Topic(channel, SentWindow(book, int(parts[2])), is_incremental, now_ms)
         self.following.symbols[symbol] = topic
         return [_answer(asked, {"code": 0, "channel": channel}), self._snapshot(topic, book, book.ts_ms or now_ms)]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from altforecast_sandbox.exchanges.gate import spelled
 from altforecast_sandbox.resting import Change, RestingBook
+from altforecast_sandbox.streams.sent_window import SentWindow
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
-from altforecast_sandbox.streams.window import Window
 from altforecast_sandbox.streams.wire import Frame, StreamService
 
 DEPTHS = ("50", "400")
@@ -52,7 +52,7 @@ class GateWire(VenueWire):
             self.following.symbols.pop(symbol, None)
             return []
         book = self.books[symbol]
-        window = Window(book, depth)
+        window = SentWindow(book, depth)
         self.following.symbols[symbol] = (topic, window)
         bids, asks = window.sent
         full = {"t": book.ts_ms or now_ms, "full": True, "s": topic, "u": book.last_id}

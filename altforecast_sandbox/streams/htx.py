@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from altforecast_sandbox.exchanges.htx import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import SentWindow, Sides, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, packed, plain, request
-from altforecast_sandbox.streams.window import Sides, Window, top
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 DEPTHS = ("5", "20", "150", "400")
@@ -51,7 +51,7 @@ class HtxWire(VenueWire):
         book = self.books[symbol]
         answer = {"id": asked.get("id"), "status": "ok", _VERBS[verb]: topic, "ts": now_ms}
         if verb == "sub":
-            self.following.symbols[symbol] = (topic, Window(book, depth))
+            self.following.symbols[symbol] = (topic, SentWindow(book, depth))
         elif verb == "unsub":
             self.following.symbols.pop(symbol, None)
         else:

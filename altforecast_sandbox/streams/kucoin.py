@@ -12,14 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.exchanges.kucoin import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import EVERYTHING, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, markets, request, texts
-from altforecast_sandbox.streams.window import top
 from altforecast_sandbox.streams.wire import OWN_ADDRESS, Books, Frame, Respond, StreamService
 
 _TOPIC = "/market/level2"
 _TOKEN = "sandbox-token"
 _MOST_PER_REQUEST, _MOST_TOPICS = 100, 400
-_EVERYTHING = 100_000
 
 
 class KucoinWire(VenueWire):
@@ -103,10 +102,10 @@ def _bullet(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _level2(books: Books, symbols: Mapping[str, str], now_ms: int, query: Mapping[str, str]) -> dict[str, Any]:
-    depth, symbol = query.get("depth", str(_EVERYTHING)), symbols.get(query.get("symbol", ""))
+    depth, symbol = query.get("depth", str(EVERYTHING)), symbols.get(query.get("symbol", ""))
     if symbol is None:
         raise Refusal(200, {"code": "400100", "msg": "This pair is not provided at present"})
-    if depth not in ("20", "100", str(_EVERYTHING)):
+    if depth not in ("20", "100", str(EVERYTHING)):
         raise Refusal(404, {"code": "404", "msg": "Not Found"})
     book = books[symbol]
     bids, asks = top(book, int(depth))

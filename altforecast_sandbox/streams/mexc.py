@@ -11,8 +11,8 @@ from typing import Any
 from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.exchanges.mexc import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.sent_window import top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, markets, request, texts
-from altforecast_sandbox.streams.window import top
 from altforecast_sandbox.streams.wire import Books, Frame, Respond, StreamService
 
 _PREFIX = "spot@public.aggre.depth.v3.api.pb"
