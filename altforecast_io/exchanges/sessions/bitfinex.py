@@ -80,8 +80,8 @@ class BitfinexSession(StreamSession):
     venue = "bitfinex"
     url = "wss://api-pub.bitfinex.com/ws/2"
     ping_every_ns = 15 * NS_PER_S
-    crossed_messages = 25
-    """One level per message: a sweep may leave the book crossed for some."""
+    crossed_messages = 2 * DEPTH
+    """One level per message: until all of a change have come the book may be crossed, and is not live; 0.5 s is the limit."""
 
     def __init__(self, symbols: Sequence[str], base_url: str | None = None) -> None:
         super().__init__(symbols, base_url)
