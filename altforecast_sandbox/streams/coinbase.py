@@ -12,7 +12,7 @@ from typing import Any
 from altforecast_sandbox.exchanges.coinbase import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import EVERYTHING, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 _CHANNELS = ("level2", "heartbeats")
@@ -32,7 +32,7 @@ class CoinbaseWire(VenueWire):
     def received(self, payload: Frame, now_ms: int) -> Sequence[Frame]:
         """Subscribe and unsubscribe: snapshots first, then the list of what is followed now."""
         asked = request(payload)
-        kind, channel, names = asked.get("type"), asked.get("channel"), asked.get("product_ids") or []
+        kind, channel, names = asked.get("type"), asked.get("channel"), listed(asked.get("product_ids"))
         if kind not in ("subscribe", "unsubscribe"):
             return (_error(f"invalid message type: {kind}"),)
         if channel not in _CHANNELS:

@@ -12,7 +12,7 @@ from typing import Any
 from altforecast_sandbox.exchanges.cryptocom import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import SentWindow
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
 from altforecast_sandbox.streams.wire import Books, Frame, StreamService
 
 DEPTHS = ("10", "50")
@@ -39,7 +39,7 @@ class CryptocomWire(VenueWire):
     def received(self, payload: Frame, now_ms: int) -> Sequence[Frame]:
         """Answer subscribe and unsubscribe; answers to heartbeats are taken silently."""
         asked = request(payload)
-        method, params = asked.get("method"), asked.get("params") or {}
+        method, params = asked.get("method"), _fields(asked.get("params"))
         if method == "public/respond-heartbeat":
             return ()
         if method not in ("subscribe", "unsubscribe"):
@@ -47,7 +47,7 @@ class CryptocomWire(VenueWire):
         # The documentation spells it with underscores; clients that spell it otherwise are served as well.
         kind = params.get("book_subscription_type") or params.get("bookSubscriptionType")
         frames: list[Frame] = []
-        for channel in params.get("channels") or []:
+        for channel in listed(params.get("channels")):
             frames += self._switched(asked, str(channel), kind == _WITH_UPDATES, now_ms)
         return frames
 
@@ -106,6 +106,10 @@ class CryptocomWire(VenueWire):
             "depth": topic.window.depth, "data": [data],
         }  # fmt: skip
         return compact({"id": -1, "method": "subscribe", "code": 0, "result": result})
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _levels(book: RestingBook, rows: Rows) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 from altforecast_sandbox.exchanges.gate import spelled
 from altforecast_sandbox.resting import Change, RestingBook
 from altforecast_sandbox.streams.sent_window import SentWindow
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
 from altforecast_sandbox.streams.wire import Frame, StreamService
 
 DEPTHS = ("50", "400")
@@ -30,7 +30,7 @@ class GateWire(VenueWire):
             return (compact({"time": now_ms // 1000, "channel": "spot.pong", "event": "", "result": None}),)
         if channel != _CHANNEL or event not in ("subscribe", "unsubscribe"):
             return (self._told(asked, now_ms, f"unknown channel: {channel}"),)
-        topics = asked.get("payload") or []
+        topics = [str(topic) for topic in listed(asked.get("payload"))]
         known = {topic: self._market(topic) for topic in topics}
         for topic, market in known.items():
             if market is None:

@@ -13,7 +13,7 @@ from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.exchanges.kucoin import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import EVERYTHING, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, markets, request, texts
+from altforecast_sandbox.streams.venue_wire import Markets, VenueWire, compact, request, texts
 from altforecast_sandbox.streams.wire import OWN_ADDRESS, Books, Frame, Respond, StreamService
 
 _TOPIC = "/market/level2"
@@ -85,7 +85,7 @@ def _error(asked: dict[str, Any], code: int, problem: str) -> str:
 
 
 def _requests(books: Books, now_ms: Callable[[], int]) -> dict[str, Respond]:
-    symbols = markets(books, spelled)
+    symbols = Markets(books, spelled)
     return {
         "POST /api/v1/bullet-public": _bullet,
         "GET /api/v1/market/orderbook/level2_{depth}": lambda query: _level2(books, symbols, now_ms(), query),

@@ -12,7 +12,7 @@ from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.exchanges.mexc import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, markets, request, texts
+from altforecast_sandbox.streams.venue_wire import Markets, VenueWire, compact, listed, request, texts
 from altforecast_sandbox.streams.wire import Books, Frame, Respond, StreamService
 
 _PREFIX = "spot@public.aggre.depth.v3.api.pb"
@@ -38,7 +38,7 @@ class MexcWire(VenueWire):
             return (_told(number, "PONG"),)
         if method not in ("SUBSCRIPTION", "UNSUBSCRIPTION"):
             return (_told(number, "no subscription success"),)
-        channels = [str(channel) for channel in asked.get("params") or []]
+        channels = [str(channel) for channel in listed(asked.get("params"))]
         wanted = [channel for channel in channels if self._symbol(channel)]
         refused = [channel for channel in channels if not self._symbol(channel)]
         if method == "SUBSCRIPTION" and len(set(self.following.symbols) | {self._symbol(c) for c in wanted}) > _MOST_CHANNELS:
@@ -105,7 +105,7 @@ def _varint(value: int) -> bytes:
 
 
 def _requests(books: Books, now_ms: Callable[[], int]) -> dict[str, Respond]:
-    symbols = markets(books, spelled)
+    symbols = Markets(books, spelled)
     return {"GET /api/v3/depth": lambda query: _depth(books, symbols, now_ms(), query)}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from altforecast_sandbox.coins import Pair
@@ -17,9 +17,28 @@ from altforecast_sandbox.streams.wire import Books, Following, Frame, Respond
 Spell = Callable[[Pair], str]
 
 
-def markets(books: Books, spell: Spell) -> dict[str, str]:
-    """Canonical symbols by the venue's name of the market."""
-    return {spell(Pair(symbol, book.price_digits, book.amount_digits)): symbol for symbol, book in books.items()}
+class Markets(Mapping[Any, str]):
+    """Canonical symbols by the venue's name of the market; whatever the venue does not show at the moment is not in it."""
+
+    def __init__(self, books: Books, spell: Spell) -> None:
+        self._books = books
+        self._symbols = {spell(Pair(symbol, 0, 0)): symbol for symbol in books}
+
+    def __getitem__(self, name: Any) -> str:
+        symbol = self._symbols[name] if isinstance(name, str) else None
+        if symbol is None or symbol not in self._books:
+            raise KeyError(name)
+        return symbol
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols)
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    def names(self) -> dict[str, str]:
+        """The venue's names by canonical symbol."""
+        return {symbol: name for name, symbol in self._symbols.items()}
 
 
 class VenueWire:
@@ -28,9 +47,8 @@ class VenueWire:
     def __init__(self, books: Books, spell: Spell) -> None:
         self.books = books
         self.following = Following()
-        self.symbols: Mapping[str, str] = markets(books, spell)
-        """Canonical symbols by the venue's name."""
-        self.names: Mapping[str, str] = {symbol: name for name, symbol in self.symbols.items()}
+        self.symbols = Markets(books, spell)
+        self.names = self.symbols.names()
         """The venue's names by canonical symbol."""
 
     def opened(self) -> Sequence[Frame]:
@@ -54,6 +72,11 @@ def request(payload: Frame) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A field that should be a list; empty for anything else."""
+    return value if isinstance(value, list) else []
 
 
 def compact(message: Any) -> str:

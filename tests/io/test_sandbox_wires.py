@@ -157,8 +157,16 @@ def test_wire_unknown_symbol_is_refused_and_not_followed(venue: str) -> None:
     assert not wire.following.symbols
 
 
+ODD = [
+    '{"op":1,"method":[],"type":{},"event":0}',
+    '{"op":"subscribe","args":[7,{"instId":[]}],"method":"SUBSCRIPTION","params":7,"type":"subscribe","channel":"level2","product_ids":[[]]}',
+    '{"event":"subscribe","channel":"spot.obu","payload":[7,[]],"sub":[],"dataType":7,"method":"subscribe","params":{"channels":[7]}}',
+    '{"event":"subscribe","channel":"book","symbol":[],"len":[],"req":{}}',
+]
+
+
 @pytest.mark.parametrize("venue", READERS)
-@pytest.mark.parametrize("payload", ["", "{", "[]", "17", '"text"', "{}", '{"op":1,"method":[],"type":{},"event":0}'])
+@pytest.mark.parametrize("payload", ["", "{", "[]", "17", '"text"', "{}", *ODD])
 def test_wire_garbage_changes_nothing(venue: str, payload: str) -> None:
     wire = connected(venue, {"BTC-USDT": deep_book()})
     wire.received(payload, START_MS)
