@@ -11,12 +11,15 @@ import json
 import signal
 import sys
 from datetime import datetime
+from pathlib import Path
 
 from aiohttp import web
 
+from altforecast_sandbox.base_path import read_points
 from altforecast_sandbox.clock import Clock, ScaledClock, parse_moment, real_clock
 from altforecast_sandbox.market import Market
 from altforecast_sandbox.services import create_app, service_urls
+from altforecast_sandbox.streams.hub import FlowOptions
 
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:
@@ -27,7 +30,17 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port and prints it")
     parser.add_argument("--start", type=parse_moment, help="simulated time at the start, ISO 8601 (default: now)")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds per second")
+    parser.add_argument("--book-rate", type=float, default=0.2, help="factor on each venue's own rate of order book updates")
+    parser.add_argument("--extra-symbols", type=int, default=0, help="synthetic pairs S001-USDT ... on every venue, order books alone")
+    parser.add_argument("--plants-per-hour", type=float, default=60.0, help="planted arbitrage opportunities (see /_truth)")
+    parser.add_argument("--base-path", type=Path, help="CSV of ts_ms,mid: a recorded Bitcoin price that the order books follow")
     return parser.parse_args(words)
+
+
+def options_of(arguments: argparse.Namespace) -> FlowOptions:
+    """How the order books behave; raises InputError for an unreadable base path, OSError for a missing one."""
+    points = None if arguments.base_path is None else read_points(arguments.base_path.read_text().splitlines())
+    return FlowOptions(arguments.book_rate, arguments.extra_symbols, arguments.plants_per_hour, points)
 
 
 def clock_of(start: datetime | None, speed: float) -> Clock:
@@ -41,7 +54,8 @@ def clock_of(start: datetime | None, speed: float) -> Clock:
 async def serve(words: list[str]) -> None:
     """Runs until SIGTERM or SIGINT; prints one JSON line with every address once all are ready."""
     arguments = parse_arguments(words)
-    runner = web.AppRunner(create_app(Market(arguments.seed), clock_of(arguments.start, arguments.speed)), access_log=None)
+    app = create_app(Market(arguments.seed), clock_of(arguments.start, arguments.speed), options_of(arguments))
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, arguments.host, arguments.port)
     await site.start()

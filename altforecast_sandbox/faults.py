@@ -15,6 +15,10 @@ import orjson
 from aiohttp import web
 
 from altforecast.errors import InputError, UnknownNameError
+from altforecast_sandbox.stream_faults import STREAM_KINDS, StreamFaults
+from altforecast_sandbox.switches import EVERY_SERVICE, Fault
+
+__all__ = ["EVERY_SERVICE", "KINDS", "Bodies", "Fault", "Switchboard"]
 
 KINDS = (
     "latency", "rate_limit", "server_error", "error_body", "truncated", "html", "empty", "nulls", "duplicate",
@@ -25,23 +29,7 @@ _REWRITES = ("empty", "nulls", "duplicate", "out_of_order")
 _MAX_FAULTS = 100
 _MAX_LATENCY_S = 120.0
 _TIME_FIELDS = frozenset({"t", "id", "start", "timestamp"})
-EVERY_SERVICE = "*"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass
-class Fault:
-    """One switch: what happens to the next `times` matching requests (None: to all until removed).
-
-    `value` means seconds for latency, rate_limit (Retry-After) and clock_skew, the status for server_error.
-    """
-
-    service: str
-    kind: str
-    value: float = 0.0
-    times: int | None = None
-    path: str = ""
-    """Only requests whose path contains this text."""
 
 
 @dataclass(frozen=True)
@@ -60,27 +48,33 @@ class Switchboard:
         self._bodies = bodies
         self._faults: list[Fault] = []
         self.counts: Counter[str] = Counter()
+        self.stream = StreamFaults(self.counts)
+        """The switches of the venues' streams."""
 
     def set(self, fault: Fault) -> None:
         """Adds a switch; raises InputError naming the wrong field."""
-        if fault.kind not in KINDS:
-            raise UnknownNameError("kind", fault.kind, "unknown fault", KINDS)
+        if fault.kind not in KINDS + STREAM_KINDS:
+            raise UnknownNameError("kind", fault.kind, "unknown fault", KINDS + STREAM_KINDS)
         if fault.service != EVERY_SERVICE and fault.service not in self._bodies:
             raise UnknownNameError("service", fault.service, "unknown service", self._bodies)
         if fault.times is not None and fault.times < 1:
             raise InputError("times", fault.times, "must be at least 1")
-        if len(self._faults) >= _MAX_FAULTS:
+        if len(self._faults) + len(self.stream.faults) >= _MAX_FAULTS:
             raise InputError("fault", fault.kind, f"there are {_MAX_FAULTS} switches already; clear them first")
+        if fault.kind in STREAM_KINDS:
+            self.stream.add(fault)
+            return
         fault.value = fault.value or _DEFAULTS.get(fault.kind, 0.0)
         self._faults.append(fault)
 
     def clear(self) -> None:
         """Removes every switch; counts stay."""
         self._faults.clear()
+        self.stream.faults.clear()
 
     def state(self) -> dict[str, Any]:
         """Switches and counts, as JSON."""
-        return {"faults": [asdict(f) for f in self._faults], "counts": dict(self.counts)}
+        return {"faults": [asdict(f) for f in (*self._faults, *self.stream.faults)], "counts": dict(self.counts)}
 
     def skew_s(self, service: str) -> float:
         """How far a service's clock is ahead [s]."""

@@ -20,7 +20,7 @@ from altforecast_sandbox.grids import Grid, aggregate, cut_minute
 from altforecast_sandbox.incidents import Incident, incidents_of_day
 from altforecast_sandbox.memory import Memory
 from altforecast_sandbox.paths import CoinDay, FactorDay, coin_day, factor_day
-from altforecast_sandbox.quotes import HABITS, REFERENCE_VENUE, cross_grid, is_cross, minute_grid
+from altforecast_sandbox.quotes import HABITS, REFERENCE_VENUE, cross_grid, dollar_log, is_cross, minute_grid
 from altforecast_sandbox.sentiment import fear_greed_value
 from altforecast_sandbox.skeleton import FIRST_DAY, LAST_DAY, REGIMES, build_skeleton
 
@@ -57,6 +57,7 @@ class Market:
         self._factors: Memory[int, FactorDay] = Memory(_FACTORS_KEPT)
         self._days: Memory[int, tuple[Incident, ...]] = Memory(_FACTORS_KEPT)
         self._coins: Memory[tuple[int, int], CoinDay] = Memory(_COINS_KEPT)
+        self._dollars: Memory[int, NDArray[np.float64]] = Memory(2)
         self._minutes: Memory[tuple[str, str, int], Grid] = Memory(_MINUTES_KEPT)
         self._quarters: Memory[tuple[str, str, int], Grid] = Memory(_QUARTERS_KEPT)
 
@@ -120,6 +121,15 @@ class Market:
         if known not in INDEX_METRICS:
             raise UnknownNameError("metric", metric, "not an index series", INDEX_METRICS)
         return self._collect(("index", known.value), timeframe, start, end, now, index_digits(known), 0)
+
+    def coin_mark(self, code: str, day: int, minute: int) -> float:
+        """Log price of a coin in USDT at a full minute (days since 1970, minute 0 to 1440)."""
+        self._row(day)
+        return float(self._coin(day, COIN_INDEX[code]).log_price[minute])
+
+    def dollar_mark(self, day: int, minute: int) -> float:
+        """Log price of one USDT in US dollars at a full minute."""
+        return float(self._dollars.get(day, lambda: dollar_log(day))[minute])
 
     def _collect(
         self,

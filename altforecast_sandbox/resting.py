@@ -5,7 +5,9 @@ What belongs here: exact state of one simulated book. What does not: why it chan
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from typing import Any
 
 Rows = tuple[tuple[int, int], ...]
 """(price in ticks, size in lots), best first; lots 0 means that the level is gone."""
@@ -26,7 +28,10 @@ class Change:
 
 @dataclass(slots=True)
 class RestingBook:
-    """One venue's true book of one symbol: what a correct client must show."""
+    """One venue's true book of one symbol: what a correct client must show.
+
+    `bids` and `asks` are changed by `apply` alone.
+    """
 
     symbol: str
     price_digits: int
@@ -35,24 +40,35 @@ class RestingBook:
     ts_ms: int = 0
     bids: dict[int, int] = field(default_factory=dict)
     asks: dict[int, int] = field(default_factory=dict)
+    bid_ticks: list[int] = field(default_factory=list)
+    """Prices of the bids, ascending: the best is the last."""
+    ask_ticks: list[int] = field(default_factory=list)
+    """Prices of the asks, ascending: the best is the first."""
+    windows: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What `streams.window` remembers, by depth."""
+
+    def __post_init__(self) -> None:
+        self.bid_ticks, self.ask_ticks = sorted(self.bids), sorted(self.asks)
 
     def apply(self, change: Change) -> None:
         """Take a change over; lots 0 removes a level."""
-        for side, rows in ((self.bids, change.bids), (self.asks, change.asks)):
+        for side, ticks_of, rows in ((self.bids, self.bid_ticks, change.bids), (self.asks, self.ask_ticks, change.asks)):
             for ticks, lots in rows:
                 if lots:
+                    if ticks not in side:
+                        insort(ticks_of, ticks)
                     side[ticks] = lots
-                else:
-                    side.pop(ticks, None)
+                elif side.pop(ticks, None) is not None:
+                    del ticks_of[bisect_left(ticks_of, ticks)]
         self.last_id, self.ts_ms = change.last_id, change.ts_ms
 
     def top_bids(self, n: int) -> Rows:
         """The best `n` bids, best first."""
-        return tuple(sorted(self.bids.items(), reverse=True)[:n])
+        return tuple([(ticks, self.bids[ticks]) for ticks in self.bid_ticks[: -n - 1 : -1]]) if n > 0 else ()
 
     def top_asks(self, n: int) -> Rows:
         """The best `n` asks, best first."""
-        return tuple(sorted(self.asks.items())[:n])
+        return tuple([(ticks, self.asks[ticks]) for ticks in self.ask_ticks[:n]]) if n > 0 else ()
 
     def price(self, ticks: int) -> str:
         """A price as venues print it, all decimals."""

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from altforecast.symbols import VENUES
-from altforecast_sandbox import alternative_me, coingecko
+from altforecast_sandbox import alternative_me, coingecko, telegram
 from altforecast_sandbox.clock import Clock, real_clock
 from altforecast_sandbox.exchanges import (
     binance,
@@ -33,12 +33,16 @@ from altforecast_sandbox.exchanges import (
 from altforecast_sandbox.exchanges.desk import Desk, mount
 from altforecast_sandbox.faults import Switchboard
 from altforecast_sandbox.market import Market
+from altforecast_sandbox.streams.hub import FlowOptions, Hub
+from altforecast_sandbox.streams.routes import book_routes, truth_routes
 
 _MODULES = (binance, okx, bybit, gate, kucoin, bitget, mexc, htx, kraken, coinbase, bitfinex, cryptocom, bingx, bitstamp)
 EXCHANGES = tuple(module.SERVICE for module in _MODULES)
 
 BOARD = web.AppKey("board", Switchboard)
 """Where an application keeps its fault switches."""
+HUB = web.AppKey("hub", Hub)
+"""Where an application keeps its order books and their connections."""
 
 
 def venue_urls(base_url: str) -> dict[str, str]:
@@ -47,23 +51,29 @@ def venue_urls(base_url: str) -> dict[str, str]:
 
 
 def service_urls(base_url: str) -> dict[str, Any]:
-    """Address of every stand-in: `venues` by name, `coingecko` and `alternative_me` in place of scheme and host, `faults`."""
+    """Address of every stand-in: `venues` by name, `coingecko` and `alternative_me` in place of scheme and host, `faults`, `truth`."""
     base = base_url.rstrip("/")
-    others = {name: f"{base}/{name}" for name in (coingecko.NAME, alternative_me.NAME)}
-    return {"venues": venue_urls(base)} | others | {"faults": f"{base}/_faults"}
+    others = {name: f"{base}/{name}" for name in (coingecko.NAME, alternative_me.NAME, telegram.NAME)}
+    return {"venues": venue_urls(base)} | others | {"faults": f"{base}/_faults", "truth": f"{base}/_truth"}
 
 
-def create_app(market: Market, clock: Clock = real_clock) -> web.Application:
-    """The application with all services under their prefixes, `/_faults` and `/_health`."""
+def create_app(market: Market, clock: Clock = real_clock, options: FlowOptions = FlowOptions()) -> web.Application:  # noqa: B008
+    """The application with all services under their prefixes, `/_faults`, `/_truth` and `/_health`."""
     bodies = {service.name: service.bodies for service in EXCHANGES}
-    board = Switchboard(bodies | {coingecko.NAME: coingecko.BODIES, alternative_me.NAME: alternative_me.BODIES})
-    app = web.Application(middlewares=[board.middleware()])
-    app[BOARD] = board
+    board = Switchboard(
+        bodies | {coingecko.NAME: coingecko.BODIES, alternative_me.NAME: alternative_me.BODIES, telegram.NAME: telegram.BODIES}
+    )
+    hub = Hub(market, clock, board, options)
+    app = web.Application(middlewares=[board.middleware(), hub.middleware()])
+    app[BOARD], app[HUB] = board, hub
+    hub.attach(app)
     for service in EXCHANGES:
-        desk = Desk(service.name, market, _skewed(clock, board, service.name))
+        desk = Desk(service.name, market, _skewed(clock, board, service.name), options.extra_symbols)
         app.add_routes(mount(service, desk))
     app.add_routes(coingecko.routes(market, _skewed(clock, board, coingecko.NAME)))
     app.add_routes(alternative_me.routes(market, _skewed(clock, board, alternative_me.NAME)))
+    app.add_routes([*book_routes(hub), *truth_routes(hub)])
+    app.add_routes(telegram.routes(clock))
     app.add_routes([*board.routes(), web.get("/_health", _health({"seed": market.seed}))])
     return app
 

@@ -14,15 +14,15 @@ from aiohttp import web
 
 from altforecast.types import Timeframe
 from altforecast_sandbox.clock import Clock
-from altforecast_sandbox.coins import PAIRS, Pair
+from altforecast_sandbox.coins import Pair
 from altforecast_sandbox.faults import Bodies
+from altforecast_sandbox.listings import bar_pairs, listed_pairs
 from altforecast_sandbox.market import Candles, Market
 from altforecast_sandbox.skeleton import FIRST_DAY
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS = FIRST_DAY * 86_400_000
 _WIDENINGS = 8
-DOLLAR_VENUES = ("kraken", "coinbase", "bitfinex", "bitstamp", "cryptocom")
 
 
 class Refusal(Exception):
@@ -40,15 +40,17 @@ class Desk:
     venue: str
     market: Market
     clock: Clock
+    extra_symbols: int = 0
+    """How many synthetic pairs the venue lists besides."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """What the venue trades."""
-        return tuple(p for p in PAIRS.values() if p.quote != "USD" or self.venue in DOLLAR_VENUES)
+        """What the venue lists, some of it with order books alone."""
+        return listed_pairs(self.venue, self.extra_symbols)
 
     def named(self, spell: Callable[[Pair], str]) -> dict[str, Pair]:
-        """The pairs by the venue's own spelling."""
-        return {spell(pair): pair for pair in self.pairs}
+        """The pairs that have bars, by the venue's own spelling."""
+        return {spell(pair): pair for pair in bar_pairs(self.venue)}
 
     def now_ms(self) -> int:
         """The venue's present [ms since 1970]."""

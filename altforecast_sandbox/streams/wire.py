@@ -50,6 +50,27 @@ class Wire(Protocol):
         ...
 
 
+class QuietWire:
+    """A wire that greets nobody and sends nothing by itself; venues that do override it."""
+
+    def __init__(self, books: Books) -> None:
+        self.following = Following()
+        self.books = books
+
+    def opened(self) -> Sequence[Frame]:
+        """No greeting."""
+        return ()
+
+    def beat(self, now_ms: int) -> Sequence[Frame]:  # noqa: ARG002
+        """No heartbeat."""
+        return ()
+
+
+def no_requests(books: Books, now_ms: Callable[[], int]) -> Mapping[str, Respond]:  # noqa: ARG001
+    """For venues whose order books need no REST request."""
+    return {}
+
+
 @dataclass(frozen=True)
 class StreamService:
     """A venue's streaming side: how to greet a connection, and REST requests that only order books need."""
