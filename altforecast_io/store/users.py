@@ -72,6 +72,13 @@ def subscriptions(store: Store, topic: str) -> list[Subscription]:
         return [Subscription(*row) for row in connection.execute(query)]
 
 
+def chats_of(store: Store, topic: str) -> list[int]:
+    """Telegram chats of everybody who subscribed to a topic, each once, the oldest subscription first."""
+    query = select(users.c.chat_id).join(subs, subs.c.user_id == users.c.id).where(subs.c.topic == topic).order_by(subs.c.id)
+    with store.read() as connection:
+        return list(dict.fromkeys(connection.execute(query).scalars()))
+
+
 def settings_of(store: Store, user_id: int) -> dict[str, Any]:
     """All settings of one person; empty where none were made."""
     with store.read() as connection:
