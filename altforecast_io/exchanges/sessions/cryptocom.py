@@ -5,15 +5,17 @@ What belongs here: the market stream of the Crypto.com exchange v1. What does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from altforecast_io.exchanges.sessions.session import NOTHING, FaultReason, Output, Send
-from altforecast_io.exchanges.sessions.stream import Line, Number, StreamSession, sounds_limited
+from altforecast_io.exchanges.sessions.stream import NS_PER_S, Line, Number, StreamSession, sounds_limited
 
 DEPTH = 50
+ASK_AGAIN_NS = 3 * NS_PER_S
+"""After a refusal: markets of the same request that have no book by then are asked for once more."""
 _LIMIT_CODES = frozenset({10006, 40107, 42901})
 
 
@@ -65,24 +67,31 @@ class CryptocomSession(StreamSession):
     venue = "cryptocom"
     url = "wss://stream.crypto.com/exchange/v1/market"
 
+    def __init__(self, symbols: Sequence[str], base_url: str | None = None) -> None:
+        super().__init__(symbols, base_url)
+        self._ask_again_ns: int | None = None
+
+    def tick(self, now_ns: int) -> Sequence[Output]:
+        """Also ask once more for what was refused together with another market."""
+        found = list(super().tick(now_ns))
+        if self._ask_again_ns is not None and now_ns >= self._ask_again_ns:
+            self._ask_again_ns = None
+            waiting = [market for market, line in self._lines.items() if not line.is_complete]
+            found += [_request(waiting, now_ns)] if waiting else []
+        return found
+
     def _market(self, symbol: str) -> str:
         return symbol.replace("-", "_")
 
     def _subscribe(self) -> Sequence[Output]:
-        params = {
-            "channels": [f"book.{market}.{DEPTH}" for market in self._lines],
-            "book_subscription_type": "SNAPSHOT_AND_UPDATE",
-            "book_update_frequency": 10,
-        }
-        request = {"id": 1, "method": "subscribe", "params": params, "nonce": self._pinged_ns // 1_000_000}
-        return (Send(msgspec.json.encode(request).decode()),)
+        return (_request(self._lines, self._pinged_ns),)
 
     def _read(self, payload: str | bytes, recv_ns: int) -> Sequence[Output]:
         frame = _decode(payload)
         if frame.method == "public/heartbeat":
             return (Send(f'{{"id":{frame.id},"method":"public/respond-heartbeat"}}'),)
         if frame.code:
-            return self._objected_to(frame)
+            return self._objected_to(frame, recv_ns)
         result = frame.result
         if frame.method != "subscribe" or result is None:
             return NOTHING
@@ -112,9 +121,20 @@ class CryptocomSession(StreamSession):
         book.sequence = data.u if data.u is not None else data.s
         return self._changed(line, recv_ns, data.t)
 
-    def _objected_to(self, frame: _Frame) -> Sequence[Output]:
+    def _objected_to(self, frame: _Frame, recv_ns: int) -> Sequence[Output]:
+        self._ask_again_ns = recv_ns + ASK_AGAIN_NS
         detail = f"{frame.code} {frame.message} {frame.channel}".strip()
         return self._objected(detail, frame.code in _LIMIT_CODES or sounds_limited(frame.message), self._named_in(detail))
+
+
+def _request(markets: Iterable[str], now_ns: int) -> Send:
+    params = {
+        "channels": [f"book.{market}.{DEPTH}" for market in markets],
+        "book_subscription_type": "SNAPSHOT_AND_UPDATE",
+        "book_update_frequency": 10,
+    }
+    request = {"id": 1, "method": "subscribe", "params": params, "nonce": now_ns // 1_000_000}
+    return Send(msgspec.json.encode(request).decode())
 
 
 def _pairs(levels: Sequence[_Level]) -> list[tuple[float, float]]:

@@ -104,3 +104,15 @@ def test_received_refusals_and_limits(live: CryptocomSession) -> None:
 def test_tick_misses_snapshots_and_sends_no_ping(live: CryptocomSession) -> None:
     assert faults(live.tick(NOW + 11 * SECOND)) == [(FaultReason.SNAPSHOT, "ETH-USD")]
     assert live.tick(NOW + 60 * SECOND) == []
+
+
+def test_tick_after_a_refusal_asks_once_more_for_what_has_no_book() -> None:
+    """Whether the venue refuses one channel or the whole request, the others get their books."""
+    session = started(open_session(["BTC-USDT", "FOO-USD", "ETH-USD"]), NOW)
+    session.received(frame("book", SNAPSHOT), NOW)
+    session.received('{"id":1,"code":40003,"method":"subscribe","message":"Unknown symbol","channel":"book.FOO_USD.50"}', NOW)
+    assert session.tick(NOW + 2 * SECOND) == []
+    (sent,) = session.tick(NOW + 3 * SECOND)
+    assert isinstance(sent, Send)
+    assert json.loads(sent.payload)["params"]["channels"] == ["book.ETH_USD.50"]
+    assert session.tick(NOW + 4 * SECOND) == []

@@ -1,4 +1,4 @@
-"""Properties of seven sessions: a lost message shows at the next one, spoilt bytes never raise."""
+"""Properties of nine sessions: a lost message shows at the next one, spoilt bytes never raise."""
 
 from __future__ import annotations
 
@@ -141,6 +141,23 @@ def bitstamp(truth: Truth, n: int) -> Iterator[Frame]:
         yield json.dumps({"event": "data", "channel": "diff_order_book_btcusdt", "data": data})
 
 
+def whitebit(truth: Truth, n: int) -> Iterator[Frame]:
+    for place in range(n):
+        bids, asks = truth.changed() if place else truth.rows()
+        depth = {"bids": bids, "asks": asks, "timestamp": 5.5, "update_id": 10 + 3 * place, "past_update_id": 7 + 3 * place}
+        yield json.dumps({"method": "depth_update", "params": [place == 0, depth, "BTC_USDT"], "id": None})
+
+
+def upbit(truth: Truth, n: int) -> Iterator[Frame]:
+    for _ in range(n):
+        truth.changed()
+        units = [
+            {"bid_price": float(b[0]), "bid_size": float(b[1]), "ask_price": float(a[0]), "ask_size": float(a[1])}
+            for b, a in zip(*truth.rows(), strict=True)
+        ]
+        yield json.dumps({"type": "orderbook", "code": "USDT-BTC", "timestamp": 5, "orderbook_units": units}).encode()
+
+
 MAKERS: dict[str, Callable[[Truth, int], Iterator[Frame]]] = {
     "okx": okx,
     "okx_checksum": okx_checksum,
@@ -151,8 +168,10 @@ MAKERS: dict[str, Callable[[Truth, int], Iterator[Frame]]] = {
     "htx": htx,
     "bingx": bingx,
     "bitstamp": bitstamp,
+    "whitebit": whitebit,
+    "upbit": upbit,
 }
-NOTICING = tuple(name for name in MAKERS if name not in ("bingx", "bitstamp"))
+NOTICING = tuple(name for name in MAKERS if name not in ("bingx", "bitstamp", "upbit"))
 
 
 def session_of(name: str) -> Session:
@@ -217,11 +236,12 @@ def test_received_lost_message_is_noticed_at_the_next(name: str, seed: int, lost
     assert faults(session.tick(NOW + 11 * SECOND)) == [(FaultReason.SNAPSHOT, SYMBOL)]
 
 
+@pytest.mark.parametrize("name", ["bingx", "upbit"])
 @settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), lost=st.integers(1, 8))
-def test_received_lost_book_of_bingx_heals_with_the_next(seed: int, lost: int) -> None:
-    truth, session = Truth(random.Random(seed)), session_of("bingx")
-    for place, frame in enumerate(bingx(truth, 10)):
+def test_received_lost_whole_book_heals_with_the_next(name: str, seed: int, lost: int) -> None:
+    truth, session = Truth(random.Random(seed)), session_of(name)
+    for place, frame in enumerate(MAKERS[name](truth, 10)):
         if place != lost:
             assert faults(feed(session, frame)) == []
             assert is_equal(session.books[SYMBOL], truth)
