@@ -25,6 +25,7 @@ DRAWS = 500
 SEED = 20_240_601
 Z_95 = 1.959963984540054
 MS_PER_DAY = 86_400_000
+Floats = NDArray[np.float64]
 
 
 class Share(NamedTuple):
@@ -54,52 +55,84 @@ def statistics(opportunities: pl.DataFrame, outcomes: pl.DataFrame, as_of: datet
 
     opportunities, outcomes: rows of these tables, more than needed does no harm. Nothing in the window gives an empty frame.
     """
-    closed = opportunities.filter((pl.col("ts") < as_of) & (pl.col("ts") >= as_of - WINDOW))
+    closed = opportunities.filter((pl.col("ts") < as_of) & (pl.col("ts") >= as_of - WINDOW)).sort("id")
     if closed.is_empty():
         return OPPORTUNITY_STATS.empty()
-    known = outcomes.filter(pl.col("known_at") < as_of).join(closed.select("id"), on="id", how="semi")
-    rows = [
-        _row(as_of, dimension, str(key), members, known.join(members.select("id"), on="id", how="semi"))
-        for dimension, groups in _dimensions(closed)
-        for (key,), members in sorted(groups.partition_by("key", as_dict=True).items())
-    ]
+    known = outcomes.filter(pl.col("known_at") < as_of)
+    cases = _cases(closed, {delay: known.filter(pl.col("delay_ms") == delay) for delay in CAPTURE_DELAYS_MS})
+    rows = [_row(as_of, dimension, key, cases, members) for dimension, key, members in _groups(closed)]
     return OPPORTUNITY_STATS.conform(pl.DataFrame(rows, schema=OPPORTUNITY_STATS.schema))
 
 
-def _dimensions(closed: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+class _Cases(NamedTuple):
+    """What is counted of each opportunity, shape (n,); NaN where not known."""
+
+    lifetime_ms: Floats
+    birth_edge_pct: Floats
+    birth_profit_usdt: Floats
+    day: NDArray[np.int64]
+    is_known: dict[int, NDArray[np.bool_]]
+    is_captured: dict[int, NDArray[np.bool_]]
+    profit_usdt: dict[int, Floats]
+
+
+def _cases(closed: pl.DataFrame, after: dict[int, pl.DataFrame]) -> _Cases:
+    told = {
+        d: closed.select("id").join(f.select("id", "outcome", "profit_usdt"), on="id", how="left", maintain_order="left")
+        for d, f in after.items()
+    }
+    return _Cases(
+        closed["lifetime_ms"].cast(pl.Float64).to_numpy(),
+        closed["birth_edge_pct"].to_numpy(),
+        closed["birth_profit_usdt"].to_numpy(),
+        closed["opened_at"].dt.epoch("ms").to_numpy() // MS_PER_DAY,
+        {d: f["outcome"].is_not_null().to_numpy() for d, f in told.items()},
+        {d: (f["outcome"] == "captured").fill_null(False).to_numpy() for d, f in told.items()},
+        {d: f["profit_usdt"].to_numpy() for d, f in told.items()},
+    )
+
+
+def _groups(closed: pl.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    """Dimension, key, and the positions of its opportunities, in order of dimension and key."""
     pair = pl.col("symbol") + " " + pl.col("buy_exchange") + ">" + pl.col("sell_exchange")
-    yield "all", closed.with_columns(key=pl.lit("all"))
-    yield "pair", closed.with_columns(key=pair)
-    sides = pl.concat([closed.with_columns(key=pl.col(side)) for side in ("buy_exchange", "sell_exchange")])
-    yield "venue", sides.unique(["id", "key"], maintain_order=True)
-    yield "hour", closed.with_columns(key=pl.col("opened_at").dt.strftime("%H"))
-    yield "type", closed.with_columns(key=pl.col("type"))
+    numbered = closed.with_row_index("at")
+    keys: dict[str, tuple[pl.Expr, ...]] = {
+        "all": (pl.lit("all"),),
+        "hour": (pl.col("opened_at").dt.strftime("%H"),),
+        "pair": (pair,),
+        "type": (pl.col("type"),),
+        "venue": (pl.col("buy_exchange"), pl.col("sell_exchange")),
+    }
+    for dimension, named in keys.items():
+        members = pl.concat([numbered.select("at", key=each) for each in named]).unique().sort("key", "at")
+        for (key,), group in members.partition_by("key", as_dict=True, maintain_order=True).items():
+            yield dimension, str(key), group["at"].to_numpy().astype(np.int64)
 
 
-def _row(as_of: datetime, dimension: str, key: str, members: pl.DataFrame, known: pl.DataFrame) -> dict[str, Any]:
-    lifetimes, is_enough = members["lifetime_ms"], members["opened_at"].dt.date().n_unique() >= MIN_DAYS
+def _row(as_of: datetime, dimension: str, key: str, cases: _Cases, at: NDArray[np.int64]) -> dict[str, Any]:
+    lifetimes, is_enough = cases.lifetime_ms[at], len(np.unique(cases.day[at])) >= MIN_DAYS
+    edges = cases.birth_edge_pct[at]
+    edges = edges[~np.isnan(edges)]
     row: dict[str, Any] = {
-        "ts": as_of, "known_at": as_of, "dimension": dimension, "key": key, "n": members.height,
-        "median_lifetime_ms": lifetimes.median(), "p90_lifetime_ms": lifetimes.quantile(0.9, "linear"),
-        "median_birth_edge_pct": members["birth_edge_pct"].median(), "profit_usdt": members["birth_profit_usdt"].sum(),
+        "ts": as_of, "known_at": as_of, "dimension": dimension, "key": key, "n": len(at),
+        "median_lifetime_ms": float(np.median(lifetimes)), "p90_lifetime_ms": float(np.quantile(lifetimes, 0.9)),
+        "median_birth_edge_pct": float(np.median(edges)) if len(edges) else None,
+        "profit_usdt": float(np.nansum(cases.birth_profit_usdt[at])),
         "ci_method": "day_cluster" if is_enough else "wilson",
     }  # fmt: skip
     for delay in CAPTURE_DELAYS_MS:
-        row |= _rate(known.filter(pl.col("delay_ms") == delay), delay, is_enough)
+        row |= _rate(cases, delay, at[cases.is_known[delay][at]], is_enough)
     return row
 
 
-def _rate(after: pl.DataFrame, delay: int, is_enough: bool) -> dict[str, Any]:
-    hits = (after["outcome"] == "captured").to_numpy()
-    days = after["opened_at"].dt.epoch("ms").to_numpy() // MS_PER_DAY
-    share = None
-    if after.height:
-        share = day_share(hits, days) if is_enough and len(np.unique(days)) >= MIN_DAYS else wilson(int(hits.sum()), after.height)
-    profit = after.filter(pl.col("outcome") == "captured")["profit_usdt"].sum() if after.height else None
+def _rate(cases: _Cases, delay: int, at: NDArray[np.int64], is_enough: bool) -> dict[str, Any]:
+    hits, days, share = cases.is_captured[delay][at], cases.day[at], None
+    if len(at):
+        share = day_share(hits, days) if is_enough and len(np.unique(days)) >= MIN_DAYS else wilson(int(hits.sum()), len(at))
     return {
-        f"n_{delay}ms": after.height,
+        f"n_{delay}ms": len(at),
         f"capture_{delay}ms_frac": share.frac if share else None,
         f"capture_{delay}ms_ci_low": share.low if share else None,
         f"capture_{delay}ms_ci_high": share.high if share else None,
-        f"profit_{delay}ms_usdt": profit,
+        f"profit_{delay}ms_usdt": float(cases.profit_usdt[delay][at][hits].sum()) if share else None,
     }

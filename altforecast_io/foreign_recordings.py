@@ -11,6 +11,7 @@ import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -58,7 +59,7 @@ def open_foreign_session(venue: str, symbols: Sequence[str]) -> Session:
     Sessions that join changes to a snapshot therefore take that snapshot for the whole book instead of renewing it when the price
     walks towards its end; everything else is as it is live.
     """
-    session = kraken_v1.open_session(symbols) if venue == "kraken_v1" else open_session(venue, symbols)
+    session = cast("Session", kraken_v1.open_session(symbols)) if venue == "kraken_v1" else open_session(venue, symbols)
     if isinstance(session, JoinedSession):
         whole = type(session.__class__.__name__, (session.__class__,), {"snapshot_levels": WHOLE_LEVELS})
         session = whole(symbols)

@@ -11,6 +11,8 @@ EVERYTHING_FROM_BARS = (
     "bars", "bar_gaps", "indicators", "pivots", "divergences", "levels", "divergence_outcomes", "evidence", "regime", "market_report",
 )  # fmt: skip
 
+FROM_BOOKS = ("opportunity_events", "opportunities", "opportunity_outcomes", "opportunity_stats", "book_cuts")
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Events are in the event log; printing each of them too would be a tenth of a bar-close run."""
 
@@ -20,6 +22,13 @@ on_bars = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     config=QUIET,
     description="Everything that follows from bars, in one process: started by arrivals, imports and backfills.",
+)
+on_arbitrage = dg.define_asset_job(
+    "on_arbitrage",
+    selection=dg.AssetSelection.assets(*FROM_BOOKS),
+    executor_def=dg.in_process_executor,
+    config=QUIET,
+    description="Everything that follows from opportunity events and book cuts, in one process: started by landing files.",
 )
 on_context = dg.define_asset_job(
     "on_context",
@@ -47,4 +56,4 @@ def tidy_up() -> None:
     tidy()
 
 
-JOBS = (on_bars, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up)
+JOBS = (on_bars, on_arbitrage, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up)

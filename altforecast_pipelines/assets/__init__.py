@@ -8,11 +8,16 @@ from types import ModuleType
 from altforecast_pipelines.assets import (
     bar_gaps,
     bars,
+    book_cuts,
     divergences,
     evidence,
     indicators,
     levels,
     market_context,
+    opportunities,
+    opportunity_events,
+    opportunity_outcomes,
+    opportunity_stats,
     outcomes,
     pivots,
     regime,
@@ -24,4 +29,5 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "signals": (indicators, pivots, divergences, levels),
     "evidence": (outcomes, evidence),
     "market": (regime, reports, market_context),
+    "arbitrage": (opportunity_events, opportunities, opportunity_outcomes, opportunity_stats, book_cuts),
 }
