@@ -5,7 +5,6 @@ What belongs here: BingX's spot depth channels. What does not: other venues and 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,16 +12,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 from altforecast_sandbox.exchanges.bingx import spelled
 from altforecast_sandbox.resting import Change, RestingBook
-from altforecast_sandbox.streams.sent_window import SentWindow, Sides
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, packed, request, texts
-from altforecast_sandbox.streams.wire import Books, Frame, StreamService
+from altforecast_sandbox.streams.sent_window import top
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, packed, request, texts
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 DEPTHS = ("5", "10", "20", "50", "100")
 _PING_MS = 5_000
 _MOST_CHANNELS = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KEPT = 1024
-_frames: OrderedDict[tuple[int, str], tuple[RestingBook, tuple[int, int], bytes]] = OrderedDict()
 
 
 class BingxWire(VenueWire):
@@ -47,25 +44,21 @@ class BingxWire(VenueWire):
             return (_answer(asked, 100400, f"dataType {asked.get('dataType')} is invalid", now_ms),)
         if name not in self.symbols:
             return (_answer(asked, 109425, f"{name} not exist, please verify it", now_ms),)
-        return self._switched(asked, self.symbols[name], int(channel[5:]), kind == "sub", now_ms)
+        return self._switched(asked, self.symbols[name], kind == "sub", now_ms)
 
-    def _switched(self, asked: dict[str, Any], symbol: str, depth: int, is_wanted: bool, now_ms: int) -> Sequence[Frame]:
+    def _switched(self, asked: dict[str, Any], symbol: str, is_wanted: bool, now_ms: int) -> Sequence[Frame]:
         if not is_wanted:
             self.following.symbols.pop(symbol, None)
             return (_answer(asked, 0, "SUCCESS", now_ms),)
         if symbol not in self.following.symbols and len(self.following.symbols) >= _MOST_CHANNELS:
             return (_answer(asked, 80403, f"the number of subscriptions exceeds the limit of {_MOST_CHANNELS}", now_ms),)
         book = self.books[symbol]
-        window = SentWindow(book, depth)
-        self.following.symbols[symbol] = (asked["dataType"], window)
-        return (_answer(asked, 0, "SUCCESS", now_ms), _whole(asked["dataType"], book, window.sent, book.ts_ms or now_ms))
+        self.following.symbols[symbol] = asked["dataType"]
+        return (_answer(asked, 0, "SUCCESS", now_ms), _whole(asked["dataType"], book, book.ts_ms or now_ms))
 
     def changed(self, book: RestingBook, change: Change) -> Sequence[Frame]:
-        """The whole book; nothing where only deeper levels moved."""
-        topic, window = self.following.symbols[book.symbol]
-        if not any(window.moved(book)):
-            return ()
-        return (_whole(topic, book, window.sent, change.ts_ms),)
+        """The whole book, also where only deeper levels moved."""
+        return (_whole(self.following.symbols[book.symbol], book, change.ts_ms),)
 
     def beat(self, now_ms: int) -> Sequence[Frame]:
         """A ping every 5 s."""
@@ -80,19 +73,18 @@ def _answer(asked: dict[str, Any], code: int, message: str, now_ms: int) -> byte
     return packed(compact({"code": code, "id": asked.get("id"), "msg": message, "timestamp": now_ms}))
 
 
-def _whole(topic: str, book: RestingBook, sides: Sides, ts_ms: int) -> bytes:
-    """The frame of a whole book, asks from the worst to the best; packed once for all connections (the newest 1,024 are kept)."""
-    key = (id(book), topic)
-    known = _frames.get(key)
-    if known is not None and known[0] is book and known[1] == (book.last_id, ts_ms):
-        return known[2]
-    data = {"bids": texts(book, sides[0]), "asks": texts(book, sides[1])[::-1], "lastUpdateId": book.last_id}
-    frame = packed(compact({"code": 0, "data": data, "dataType": topic, "success": True, "timestamp": ts_ms}))
-    _frames[key] = (book, (book.last_id, ts_ms), frame)
-    _frames.move_to_end(key)
-    if len(_frames) > _KEPT:
-        _frames.popitem(last=False)
-    return frame
+def _whole(topic: str, book: RestingBook, ts_ms: int) -> bytes:
+    """The frame of a whole book, asks from the worst to the best."""
+    bids, asks = top(book, int(topic.rpartition("depth")[2]))
+    data = {"bids": texts(book, bids), "asks": texts(book, asks)[::-1], "lastUpdateId": book.last_id}
+    return packed(compact({"code": 0, "data": data, "dataType": topic, "success": True, "timestamp": ts_ms}))
 
 
-STREAM = StreamService("bingx", lambda books, _path, now_ms: BingxWire(books, now_ms), no_requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    if "dataType" not in asked:
+        return ()
+    return (packed(compact({"code": 100410, "id": asked.get("id"), "msg": "rate limitation"})),)
+
+
+STREAM = StreamService("bingx", lambda books, _path, now_ms: BingxWire(books, now_ms), no_requests, is_shared=True, limited=_limited)

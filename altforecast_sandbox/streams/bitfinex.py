@@ -14,8 +14,8 @@ from zlib import crc32
 from altforecast_sandbox.exchanges.bitfinex import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import SentWindow, Sides, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, plain, request
-from altforecast_sandbox.streams.wire import Books, Frame, StreamService
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, plain, request
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 TIMES, NUMBERS, CHECKSUMS = 32_768, 65_536, 131_072
 """Flags of `conf`: the last field is the time, a running number, and `cs` messages are sent."""
@@ -163,4 +163,12 @@ def _spoil(frame: Frame) -> Frame:
     return compact(message)
 
 
-STREAM = StreamService("bitfinex", lambda books, _path, _now_ms: BitfinexWire(books), no_requests, _spoil)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    if asked.get("event") != "subscribe":
+        return ()
+    named = {"channel": asked.get("channel"), "symbol": asked.get("symbol")}
+    return (compact({"event": "error", "msg": "Reached limit of open channels", "code": 10305} | named),)
+
+
+STREAM = StreamService("bitfinex", lambda books, _path, _now_ms: BitfinexWire(books), no_requests, _spoil, limited=_limited)

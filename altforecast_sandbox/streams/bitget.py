@@ -13,7 +13,7 @@ from zlib import crc32
 from altforecast_sandbox.exchanges.bitget import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import EVERYTHING, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, request, texts
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, request, texts
 from altforecast_sandbox.streams.wire import Frame, StreamService
 
 _CHECKED = 25
@@ -90,4 +90,13 @@ def _spoil(frame: Frame) -> Frame:
     return compact(message)
 
 
-STREAM = StreamService("bitget", lambda books, _path, _now_ms: BitgetWire(books, spelled), no_requests, _spoil)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    if asked.get("op") != "subscribe":
+        return ()
+    return (compact({"event": "error", "code": 30006, "msg": "request too many", "op": "subscribe"}),)
+
+
+STREAM = StreamService(
+    "bitget", lambda books, _path, _now_ms: BitgetWire(books, spelled), no_requests, _spoil, is_shared=True, limited=_limited
+)

@@ -12,8 +12,8 @@ from typing import Any
 from altforecast_sandbox.exchanges.coinbase import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import EVERYTHING, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
-from altforecast_sandbox.streams.wire import Books, Frame, StreamService
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, request, texts
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 _CHANNELS = ("level2", "heartbeats")
 _NEVER = "1970-01-01T00:00:00Z"
@@ -101,4 +101,8 @@ def _error(problem: str) -> str:
     return compact({"type": "error", "message": problem})
 
 
-STREAM = StreamService("coinbase", lambda books, _path, _now_ms: CoinbaseWire(books), no_requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    return (_error("rate limit exceeded"),) if request(payload).get("type") == "subscribe" else ()
+
+
+STREAM = StreamService("coinbase", lambda books, _path, _now_ms: CoinbaseWire(books), no_requests, limited=_limited)

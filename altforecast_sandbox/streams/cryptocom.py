@@ -12,8 +12,8 @@ from typing import Any
 from altforecast_sandbox.exchanges.cryptocom import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import SentWindow
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
-from altforecast_sandbox.streams.wire import Books, Frame, StreamService
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, request, texts
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 DEPTHS = ("10", "50")
 _HEARTBEAT_MS, _QUIET_MS = 30_000, 5_000
@@ -121,4 +121,9 @@ def _answer(asked: dict[str, Any], told: dict[str, Any]) -> str:
     return compact({"id": asked.get("id", -1), "method": asked.get("method")} | told)
 
 
-STREAM = StreamService("cryptocom", lambda books, _path, now_ms: CryptocomWire(books, now_ms), no_requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    return (_answer(asked, {"code": 42901, "message": "TOO_MANY_REQUESTS"}),) if asked.get("method") == "subscribe" else ()
+
+
+STREAM = StreamService("cryptocom", lambda books, _path, now_ms: CryptocomWire(books, now_ms), no_requests, limited=_limited)

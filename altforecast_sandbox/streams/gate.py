@@ -11,7 +11,7 @@ from typing import Any
 from altforecast_sandbox.exchanges.gate import spelled
 from altforecast_sandbox.resting import Change, RestingBook
 from altforecast_sandbox.streams.sent_window import SentWindow
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, no_requests, request, texts
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, request, texts
 from altforecast_sandbox.streams.wire import Frame, StreamService
 
 DEPTHS = ("50", "400")

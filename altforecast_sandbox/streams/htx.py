@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from altforecast_sandbox.exchanges.htx import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import SentWindow, Sides, top
-from altforecast_sandbox.streams.venue_wire import VenueWire, compact, no_requests, packed, plain, request
-from altforecast_sandbox.streams.wire import Books, Frame, StreamService
+from altforecast_sandbox.streams.venue_wire import VenueWire, compact, packed, plain, request
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 DEPTHS = ("5", "20", "150", "400")
 _FEED = "/feed"
@@ -92,4 +92,12 @@ def _rows(book: RestingBook, rows: Rows) -> str:
     return f"[{','.join(f'[{plain(book.price(ticks))},{plain(book.size(lots))}]' for ticks, lots in rows)}]"
 
 
-STREAM = StreamService("htx", HtxWire, no_requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    if "sub" not in asked:
+        return ()
+    told = f"429 too many request topic is {asked['sub']}"
+    return (packed(compact({"status": "error", "err-code": "bad-request", "err-msg": told, "id": asked.get("id")})),)
+
+
+STREAM = StreamService("htx", HtxWire, no_requests, limited=_limited)

@@ -113,4 +113,11 @@ def _level2(books: Books, symbols: Mapping[str, str], now_ms: int, query: Mappin
     return {"code": "200000", "data": data}
 
 
-STREAM = StreamService("kucoin", lambda books, path, _now_ms: KucoinWire(books, path), _requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    if asked.get("type") != "subscribe":
+        return ()
+    return (_error(asked, 509, f"exceed max subscription count limitation of {_MOST_TOPICS} per session"),)
+
+
+STREAM = StreamService("kucoin", lambda books, path, _now_ms: KucoinWire(books, path), _requests, is_shared=True, limited=_limited)

@@ -18,6 +18,8 @@ from altforecast_sandbox.streams.wire import Books, Frame, Respond, StreamServic
 _PREFIX = "spot@public.aggre.depth.v3.api.pb"
 _SPEEDS = ("10ms", "100ms")
 _MOST_CHANNELS = 30
+_TOO_MANY = f"Not Subscribed successfully! The maximum limit is {_MOST_CHANNELS} subscriptions per websocket."
+_TOO_OFTEN = "Not Subscribed successfully! Reason： Too many requests! "
 _DEFAULT_ROWS, _MOST_ROWS = 100, 5000
 _VARINT, _BYTES = 0, 2
 _CHANNEL, _SYMBOL, _CREATE_TIME, _SEND_TIME, _DEPTHS = 1, 3, 5, 6, 313
@@ -42,7 +44,7 @@ class MexcWire(VenueWire):
         wanted = [channel for channel in channels if self._symbol(channel)]
         refused = [channel for channel in channels if not self._symbol(channel)]
         if method == "SUBSCRIPTION" and len(set(self.following.symbols) | {self._symbol(c) for c in wanted}) > _MOST_CHANNELS:
-            return (_told(number, f"Not Subscribed successfully! The maximum limit is {_MOST_CHANNELS} subscriptions per websocket."),)
+            return (_told(number, _TOO_MANY),)
         for channel in wanted:
             if method == "SUBSCRIPTION":
                 self.following.symbols[self._symbol(channel)] = channel
@@ -120,4 +122,9 @@ def _depth(books: Books, symbols: Mapping[str, str], now_ms: int, query: Mapping
     return {"lastUpdateId": book.last_id, "bids": texts(book, bids), "asks": texts(book, asks), "timestamp": now_ms}
 
 
-STREAM = StreamService("mexc", lambda books, _path, _now_ms: MexcWire(books, spelled), _requests)
+def _limited(payload: Frame) -> Sequence[Frame]:
+    asked = request(payload)
+    return (_told(asked.get("id", 0), _TOO_OFTEN),) if asked.get("method") == "SUBSCRIPTION" else ()
+
+
+STREAM = StreamService("mexc", lambda books, _path, _now_ms: MexcWire(books, spelled), _requests, is_shared=True, limited=_limited)

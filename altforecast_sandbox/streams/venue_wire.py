@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from altforecast_sandbox.coins import Pair
 from altforecast_sandbox.resting import RestingBook, Rows
-from altforecast_sandbox.streams.wire import Books, Following, Frame, Respond
+from altforecast_sandbox.streams.wire import Books, Frame, QuietWire
 
 Spell = Callable[[Pair], str]
 
@@ -41,28 +41,13 @@ class Markets(Mapping[Any, str]):
         return {symbol: name for name, symbol in self._symbols.items()}
 
 
-class VenueWire:
-    """One connection of a venue that greets with nothing and sends nothing by itself; subclasses say more."""
+class VenueWire(QuietWire):
+    """One connection of a venue that names markets its own way."""
 
     def __init__(self, books: Books, spell: Spell) -> None:
-        self.books = books
-        self.following = Following()
+        super().__init__(books)
         self.symbols = Markets(books, spell)
         self.names = self.symbols.names()
-        """The venue's names by canonical symbol."""
-
-    def opened(self) -> Sequence[Frame]:
-        """Nothing: the client speaks first."""
-        return ()
-
-    def beat(self, now_ms: int) -> Sequence[Frame]:  # noqa: ARG002
-        """Nothing by itself."""
-        return ()
-
-
-def no_requests(_books: Books, _now_ms: Callable[[], int]) -> Mapping[str, Respond]:
-    """A venue whose books need no request."""
-    return {}
 
 
 def request(payload: Frame) -> dict[str, Any]:
