@@ -14,7 +14,7 @@ from altforecast_sandbox.exchanges.bitget import spelled
 from altforecast_sandbox.resting import Change, RestingBook, Rows
 from altforecast_sandbox.streams.sent_window import EVERYTHING, top
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, request, texts
-from altforecast_sandbox.streams.wire import Frame, StreamService
+from altforecast_sandbox.streams.wire import Frame, StreamService, no_requests
 
 _CHECKED = 25
 _MOST_CHANNELS = 1000

@@ -12,7 +12,7 @@ from altforecast_sandbox.exchanges.gate import spelled
 from altforecast_sandbox.resting import Change, RestingBook
 from altforecast_sandbox.streams.sent_window import SentWindow
 from altforecast_sandbox.streams.venue_wire import VenueWire, compact, listed, request, texts
-from altforecast_sandbox.streams.wire import Frame, StreamService
+from altforecast_sandbox.streams.wire import Frame, StreamService, no_requests
 
 DEPTHS = ("50", "400")
 _CHANNEL = "spot.obu"
