@@ -25,6 +25,7 @@ TRIES = 3
 QUIET_NS = 2 * NS_PER_S
 """A market without changes for so long after the subscription gets its snapshot anyway."""
 REFRESH_EVERY_NS = 10 * NS_PER_S
+"""A book takes a new snapshot at most so often, and a connection takes one a second: venues weigh deep ones heavily."""
 MIN_LEVELS = 10
 """Fewer known levels than these on a side of a cut book are a fault."""
 _LIMITED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT, HTTPStatus.FORBIDDEN)
@@ -81,6 +82,7 @@ class JoinedSession(StreamSession):
         self._waiting: deque[str] = deque()
         self._under_way: set[str] = set()
         self._opened_ns = 0
+        self._refreshed_ns = 0
 
     def opened(self, now_ns: int) -> Sequence[Output]:
         """Subscribe; snapshots are asked for when changes arrive, or a little later where none do."""
@@ -127,7 +129,7 @@ class JoinedSession(StreamSession):
 
     def _delta(self, line: Line, delta: Delta, recv_ns: int) -> Sequence[Output]:
         """Apply one message of changes, or keep it until there is something to apply it to."""
-        assert isinstance(line, JoinedLine)
+        assert isinstance(line, JoinedLine)  # every line of this session is made by `_line`
         if line.kept is not None:
             refused = self._keep(line, delta, recv_ns)
             if refused or not line.is_joined:
@@ -164,8 +166,9 @@ class JoinedSession(StreamSession):
         if line.window.is_below(line.book, min(MIN_LEVELS, self.snapshot_levels // 4)):
             return self._break(FaultReason.DEPTH, line, f"{len(line.book.bid_keys)} bids and {len(line.book.ask_keys)} asks are left")
         found = list(self._changed(line, recv_ns, delta.ts_event_ms))
-        if line.kept is None and line.market in self._lines and recv_ns - line.asked_ns >= REFRESH_EVERY_NS:
-            line.kept, line.tries = [], 0
+        is_due = recv_ns - line.asked_ns >= REFRESH_EVERY_NS and recv_ns - self._refreshed_ns >= NS_PER_S
+        if is_due and line.kept is None and line.market in self._lines:
+            line.kept, line.tries, self._refreshed_ns = [], 0, recv_ns
             self._want(line)
             found += self._ask(recv_ns)
         return found

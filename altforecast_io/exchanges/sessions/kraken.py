@@ -109,7 +109,7 @@ class KrakenSession(StreamSession):
         book, texts = line.book, line.texts
         if is_snapshot:
             texts.clear()
-        elif not is_started(line):
+        elif not line.is_complete:
             return self._break(FaultReason.GAP, line, "an update before the snapshot")
         bids = [(raw_text(level.price), raw_text(level.qty)) for level in data.bids]
         asks = [(raw_text(level.price), raw_text(level.qty)) for level in data.asks]
@@ -123,11 +123,6 @@ class KrakenSession(StreamSession):
             return self._break(FaultReason.CHECKSUM, line, f"ours {ours}, told {told}")
         line.book.checksum_ok = True
         return self._changed(line, recv_ns, ts_event_ms)
-
-
-def is_started(line: KrakenLine) -> bool:
-    """Whether the first snapshot was read."""
-    return line.book.n_updates > 0
 
 
 def open_session(symbols: Sequence[str], base_url: str | None = None) -> KrakenSession:

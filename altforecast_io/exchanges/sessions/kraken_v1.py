@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from altforecast_io.exchanges.sessions.kraken import KrakenLine, KrakenSession, is_started
+from altforecast_io.exchanges.sessions.kraken import KrakenLine, KrakenSession
 from altforecast_io.exchanges.sessions.kraken_texts import Texts
 from altforecast_io.exchanges.sessions.session import NOTHING, FaultReason, Output, Send
 from altforecast_io.exchanges.sessions.stream import sounds_limited
@@ -78,7 +78,7 @@ class KrakenV1Session(KrakenSession):
             texts.clear()
             book.load(*texts.read(_texts(first.bids), _texts(first.asks)))
             return self._changed(line, recv_ns, None)
-        if not is_started(line):
+        if not line.is_complete:
             return self._break(FaultReason.GAP, line, "an update before the snapshot")
         bids = [row for part in parts for row in part.b]
         asks = [row for part in parts for row in part.a]
