@@ -12,14 +12,15 @@ from typing import Any
 import orjson
 
 from altforecast_sandbox.resting import Change, RestingBook, Rows
+from altforecast_sandbox.streams.venue_wire import VenueWire
 from altforecast_sandbox.streams.window import window_change
-from altforecast_sandbox.streams.wire import Books, Frame, QuietWire, StreamService, no_requests
+from altforecast_sandbox.streams.wire import Books, Frame, StreamService, no_requests
 
 _DEPTHS = {"books": 400, "books5": 5, "bbo-tbt": 1}
 _CONNECTION = "a4d3ae55"
 
 
-class OkxWire(QuietWire):
+class OkxWire(VenueWire):
     """One connection; `following` holds the channel of each symbol, the newest where there were several."""
 
     def received(self, payload: Frame, now_ms: int) -> Sequence[Frame]:  # noqa: ARG002
@@ -101,7 +102,7 @@ def _limited(frame: Frame) -> Sequence[Frame]:
 
 
 def _connect(books: Books, path: str, now_ms: int) -> OkxWire:  # noqa: ARG001
-    return OkxWire(books)
+    return OkxWire(books, lambda pair: pair.symbol)
 
 
 STREAM = StreamService("okx", _connect, no_requests, _spoil, is_shared=True, limited=_limited)
