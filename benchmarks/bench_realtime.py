@@ -21,6 +21,8 @@ from benchmarks.stand_ins import cpu_s, get_json, realtime, rss_mb, sandbox
 WARM_UP_S = 30.0
 STEP_S = 5.0
 SYMBOLS_PER_VENUE = 50
+RATE_OF_ONE = 5620.0
+"""Messages a second of 14 venues x 50 symbols at `--book-rate 1`: the sum of measured means of real recordings."""
 
 
 def symbols(n: int) -> str:
@@ -33,7 +35,7 @@ def run(seconds: float, rate: float, feed: str) -> dict[str, Any]:
     variables = {"BOOK_SYMBOLS": symbols(SYMBOLS_PER_VENUE), "BOOK_FEEDS": f"all={feed}", "LOG_LEVEL": "WARNING"}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        words = ["--extra-symbols", str(SYMBOLS_PER_VENUE), "--book-messages-per-s", str(rate)]
+        words = ["--extra-symbols", str(SYMBOLS_PER_VENUE), "--book-rate", str(rate / RATE_OF_ONE), "--plants-per-hour", "600"]
         with sandbox(words, home / "sandbox.log") as there, realtime(home, there["venues"], variables) as (base, pid):
             time.sleep(WARM_UP_S)
             return _watch(base, pid, int(there["pid"]), seconds) | {"asked_messages_per_s": rate, "feed": feed}
