@@ -49,7 +49,7 @@ def test_judge_a_third_venue_beside_a_plant_is_real_and_elsewhere_is_false() -> 
 def test_judge_plants_of_disturbed_venues_are_left_out_and_claims_are_not_excused() -> None:
     script = (Incident(10, "okx", "gap", times=1),)
     inside, after = plant(11, 12), plant(10 + RECOVERY_S + 1, 10 + RECOVERY_S + 2)
-    claim = seen(10.5, 11, BUY, ("kraken", "SOL-USDT", "bid"))
+    claim = seen(10.2, 10.6, BUY, ("kraken", "SOL-USDT", "bid"))
     verdict = judge([inside, after], [claim], script, BEGAN)
     assert (verdict.n_plants, verdict.n_disturbed, verdict.found) == (1, 1, 0)
     assert verdict.false == [claim]
