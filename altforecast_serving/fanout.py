@@ -263,6 +263,9 @@ class Channel:
         """Begin to serve a client: what it missed since `position`, or a snapshot. It gets its first message at once."""
         part = self.source.snapshot(client.of) if position is None else self.source.since(position, client.of)
         text = part.text or self._heartbeat()
+        if not self.is_fed:
+            # Instead of what an ended writer left behind.
+            text = b'{"type":"snapshot","last_id":"","is_fed":false,"open":[],"n_open":0,"books":[],"removed":[]}'
         client.position, client.heard_at = part.position, now
         client.wire.write(text, frame_of(text))
         self.clients[client] = None

@@ -1,7 +1,7 @@
 """How frames reach a WebSocket client without waiting for it.
 
-What belongs here: writing prebuilt frames to the server's transport, and the slower way where there is none. What does
-not: what is sent when (`fanout`).
+What belongs here: writing prebuilt frames to the server's transport, and the slower way where there is none.
+What does not: what is sent when (`fanout`).
 """
 
 from __future__ import annotations

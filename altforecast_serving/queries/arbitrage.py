@@ -22,6 +22,8 @@ NOT_FED = (
     "what is live is not known"
 )
 SILENT = "no realtime process writes to the bus now: what is live is not known"
+TOO_THIN_PCT = -100.0
+"""Net edge of a size that the books do not hold."""
 _RANK = {venue: rank for rank, venue in enumerate((*VENUES, *RESERVE_VENUES))}
 
 
@@ -76,6 +78,8 @@ async def live_opportunities(bus: Bus | None, wanted: OpportunityFilter, now: da
 def live_row(row: dict[str, Any], now: datetime) -> dict[str, Any]:
     """A feed row as the API shows it: lists instead of texts, its state and age."""
     shown = shaped(row)
+    if shown["net_edge_pct"] is None:
+        shown["net_edge_pct"] = TOO_THIN_PCT
     opened = moment_of(shown.get("opened_at"))
     shown["status"] = "live"
     shown["lifetime_ms"] = None if opened is None else max(0, round((now - opened).total_seconds() * 1000))

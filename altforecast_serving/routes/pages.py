@@ -47,6 +47,12 @@ def market(request: Request) -> Response:
     return _page(request, "market")
 
 
+@router.get("/arbitrage", response_class=HTMLResponse)
+def arbitrage(request: Request) -> Response:
+    """Open opportunities, their curves, venue health, spreads and what closed lately."""
+    return _page(request, "arbitrage")
+
+
 @router.get("/favicon.ico")
 def favicon() -> FileResponse:
     """The icon under the name that browsers ask for by themselves."""

@@ -227,6 +227,8 @@ async def test_heartbeats_and_the_end_of_the_feed(make_settings: Callable[..., S
             monkeypatch.setattr(server.bus, "is_fed", nobody)
             assert (await told(client, "books"))["removed"] == ["okx BTC-USDT"]
             assert (await told(client, "heartbeat"))["is_fed"] is False
+        async with connect(f"{server.url}/ws/books") as client:
+            assert (await told(client, "snapshot"))["is_fed"] is False
 
 
 async def test_pings_of_the_client_are_answered_between_our_frames(make_settings: Callable[..., Settings]) -> None:
