@@ -6,8 +6,11 @@ What belongs here: the value objects, identity over time, lifetimes, capture. Wh
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 
 class OpportunityType(StrEnum):
@@ -109,3 +112,35 @@ class OpportunityEvent:
     """Why it closed: edge_gone | book_withdrawn | stale | skew | shutdown."""
     captures: tuple[Capture, ...] = ()
     """Known at the end (closed events; those still pending 5 s after birth are delivered in a later `updated` event)."""
+
+
+def opportunity_row(event: OpportunityEvent) -> dict[str, Any]:
+    """One flat row of an event: what feed, state and API carry. Times are ISO 8601 with Z, lists are text as in the lake."""
+    one = event.opportunity
+    row: dict[str, Any] = {"ts": _iso(event.ts_ms), "event": event.kind.value}
+    row |= {name: getattr(one, name) for name in _COPIED}
+    row |= {
+        "type": one.type.value,
+        "edge_curve": json.dumps([list(point) for point in one.edge_curve], separators=(",", ":")),
+        "risk_flags": ",".join(flag.value for flag in one.risk_flags),
+        "ts_detected": _iso(one.ts_detected_ms),
+        "opened_at": _iso(event.opened_ms),
+        "peak_edge_pct": event.peak_edge_pct,
+        "peak_at": _iso(event.peak_ms),
+        "reason": event.reason,
+    }
+    for capture in event.captures:
+        row[f"capture_{capture.delay_ms}ms_edge_pct"] = capture.net_edge_pct
+        row[f"capture_{capture.delay_ms}ms_profit_usdt"] = capture.profit_usdt
+    return row
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_COPIED = (
+    "id", "type", "symbol", "buy_exchange", "sell_exchange", "sell_symbol", "buy_vwap", "sell_vwap", "gross_edge_pct", "fees_pct",
+    "slippage_pct", "withdraw_pct", "net_edge_pct", "expected_profit_usdt", "available_qty", "optimal_qty", "optimal_profit_usdt",
+    "capture_chance",
+)  # fmt: skip

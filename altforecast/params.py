@@ -147,6 +147,48 @@ class CleanParams:
     """Bars before a hole in which another series must have printed to be a witness."""
 
 
+@dataclass(frozen=True)
+class ArbitrageParams:
+    """Arbitrage; method: docs/methods/arbitrage.md. The first block comes from the settings."""
+
+    target_size_usdt: float = 3000.0
+    min_net_edge_pct: float = 0.1
+    slippage_bps: float = 2.0
+    withdraw_cost_usdt: float = 5.0
+    """Assumed cost of a transfer whose fee is unknown; such an opportunity is flagged."""
+    sane_edge_pct: float = 5.0
+    stale_after_ms: float = 10_000.0
+    max_skew_ms: float = 1000.0
+    close_margin_pct: float = 0.02
+    """An open opportunity closes only this far below `min_net_edge_pct` [percent]."""
+    min_profit_usdt: float = 1.0
+    """A trade at its best size counts from this profit on (with the smallest net edge as well)."""
+    curve_usdt: tuple[float, ...] = (300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
+    """Notionals of the edge curve."""
+    update_ms: float = 250.0
+    """Changes of an open opportunity are told at most this often ..."""
+    update_change_frac: float = 0.1
+    """... unless its edge or profit changed by this share."""
+    capture_ms: tuple[int, ...] = (100, 500, 1000, 5000)
+    usual_delay_ms: int = 500
+    """The capture whose chance is shown; one of `capture_ms`."""
+    event_lag_ms: float = 1000.0
+    """Event time this much later than the least delay seen is flagged."""
+    max_open: int = 10_000
+    """More opportunities at once are not opened, and are counted."""
+    max_ended: int = 10_000
+    """Ended opportunities that still wait for captures; beyond, the oldest are given up, and are counted."""
+    value_refresh_ms: float = 1000.0
+    """How often the USDT value of other quotes is taken anew."""
+    convertible: tuple[str, ...] = ("USDT", "USDC", "USD", "EUR", "FDUSD")
+    """Quotes between which books are compared through a conversion book."""
+    chance_min_outcomes: int = 30
+    """Below this many outcomes in an edge bucket no chance is given."""
+    chance_prior_outcomes: float = 20.0
+    """Weight of the bucket's pooled rate in a pair's chance."""
+    chance_max_pairs: int = 5000
+
+
 INDICATORS = IndicatorParams()
 PIVOTS = PivotParams()
 DIVERGENCES = DivergenceParams()
@@ -155,3 +197,4 @@ LEVELS = LevelParams()
 REGIME = RegimeParams()
 REPORT = ReportParams()
 CLEAN = CleanParams()
+ARBITRAGE = ArbitrageParams()
