@@ -17,14 +17,16 @@ import structlog
 import uvicorn
 
 from altforecast.errors import AltForecastError, SettingsError
-from altforecast_io.bus import bus_namespace, open_bus
+from altforecast_io.bus import Bus, bus_namespace, open_bus
 from altforecast_io.clock import utc_now
 from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 from altforecast_serving.app import create_app
 from realtime.books import open_books
+from realtime.delivery import Delivery, drain_outbox
+from realtime.digest import run_digest
 from realtime.health import Health, send_heartbeats, watch_loop
-from realtime.supervise import backoff, supervise
+from realtime.supervise import Work, backoff, supervise
 
 NAME = "realtime"
 DRAIN_S = 5
@@ -33,6 +35,8 @@ STOP_S = 15.0
 """After it the stop is no longer waited for."""
 MAX_CONNECTIONS = 2000
 """Open connections; the next request is answered 503."""
+MAX_CLIENT_MESSAGE_BYTES = 65_536
+"""A WebSocket client that sends a longer message is closed with 1009."""
 log = structlog.get_logger(__name__)
 
 
@@ -84,7 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             serving = tasks.create_task(server.serve([listener]), name="http")
             await _until_ready(server, serving)
             health.inbox = app.state.inbox
-            beside = _start_beside(tasks, store, health)
+            beside = _start_beside(tasks, store, health, bus, settings)
             if books is not None:
                 books.start(tasks)
             # What exists now lives until the end: collections need not look at it again.
@@ -100,9 +104,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     log.info("realtime_stopped")
 
 
-def _start_beside(tasks: asyncio.TaskGroup, store: Store, health: Health) -> list[asyncio.Task[None]]:
-    heart = supervise("heartbeat", lambda is_good: send_heartbeats(store, health, NAME, is_good), delays=lambda: backoff(random.random))
-    return [tasks.create_task(heart, name="heartbeat"), tasks.create_task(watch_loop(health), name="loop-lag")]
+def _start_beside(tasks: asyncio.TaskGroup, store: Store, health: Health, bus: Bus, settings: Settings) -> list[asyncio.Task[None]]:
+    delivery = Delivery(settings)
+    health.parts.append(delivery.health)
+    works: dict[str, Work] = {
+        "heartbeat": lambda is_good: send_heartbeats(store, health, NAME, is_good),
+        "digest": lambda is_good: run_digest(bus, store, settings, is_good),
+        "delivery": lambda is_good: drain_outbox(store, settings, is_good, state=delivery),
+    }
+    supervised = ((name, supervise(name, work, delays=lambda: backoff(random.random))) for name, work in works.items())
+    return [tasks.create_task(watch_loop(health), name="loop-lag"), *(tasks.create_task(task, name=name) for name, task in supervised)]
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -130,6 +141,10 @@ def _config(app: object) -> uvicorn.Config:
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=65,
+        # Clients of the feeds say next to nothing; packing each frame for each of them would cost more than it saves.
+        ws="websockets-sansio",
+        ws_max_size=MAX_CLIENT_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
 

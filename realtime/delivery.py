@@ -13,17 +13,19 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from altforecast.errors import StorageError
 from altforecast_io.settings import Settings
 from altforecast_io.store import outbox
 from altforecast_io.store.engine import Store
 from altforecast_io.store.outbox import Letter
 from altforecast_io.telegram import Telegram, TelegramError, TokenError
+from realtime.digest import is_on
 
 POLL_S = 1.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 900.0
 TOKEN_WAIT_S = 60.0
 """How long nothing is sent after Telegram refused the token."""
+LOOK_EVERY = 10
+"""Rounds between two looks at how the outbox stands."""
 PRUNE_EVERY = 3600
 """Rounds between two removals of old messages."""
 LETTERS = Counter("outbox_letters_total", "Attempts to send a message, by outcome", ["outcome"])
@@ -35,6 +37,7 @@ async def drain_outbox(
     settings: Settings,
     is_good: Callable[[], None] = lambda: None,
     *,
+    state: Delivery | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Send what is due for ever; returns at once without a token. Raises StorageError where the store refuses.
@@ -52,6 +55,8 @@ async def drain_outbox(
                 await asyncio.to_thread(outbox.prune, store)
             rounds += 1
             wait_s = await send_due(store, telegram)
+            if state is not None and rounds % LOOK_EVERY == 1:
+                await asyncio.to_thread(state.look, store)
             is_good()
             await sleep(wait_s)
 
@@ -83,12 +88,20 @@ async def _note_failure(store: Store, letter: Letter, error: TelegramError) -> N
     log.warning("letter_failed", id=letter.id, topic=letter.topic, error=str(error), is_given_up=is_over)
 
 
-def delivery_health(store: Store, settings: Settings) -> dict[str, Any]:
-    """Health component `delivery`: why it is off, or how the outbox stands. Blocks on the store."""
-    if settings.telegram_bot_token is None:
-        return {"ok": True, "detail": "off: TELEGRAM_BOT_TOKEN is not set"}
-    try:
+class Delivery:
+    """How the outbox stands, as the health matrix shows it: looked at by the drain, so that asking costs nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._why_off = "" if settings.telegram_bot_token is not None else "off: TELEGRAM_BOT_TOKEN is not set"
+        self._digest = is_on(settings)
+        self._found: dict[str, Any] = {}
+
+    def look(self, store: Store) -> None:
+        """Look at the outbox; blocks on the store. Raises StorageError."""
         found = outbox.waiting(store)
-    except StorageError as error:
-        return {"ok": False, "detail": str(error)}
-    return {"ok": True, "n_waiting": found.n_waiting, "n_given_up": found.n_given_up, "oldest_at": found.oldest_at}
+        self._found = {"n_waiting": found.n_waiting, "n_given_up": found.n_given_up, "oldest_at": found.oldest_at}
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Component `delivery`: why it or the digest is off, and what waits. What waits is no fault of this process."""
+        detail = {"detail": self._why_off} if self._why_off else {}
+        return {"delivery": {"ok": True, "digest": self._digest or "on", **detail, **self._found}}

@@ -28,7 +28,7 @@ from altforecast_io.telegram import MAX_CHARS, Telegram, TelegramError, TokenErr
 from altforecast_sandbox import telegram as stand_in
 from altforecast_sandbox.clock import real_clock
 from altforecast_sandbox.faults import Fault, Switchboard
-from realtime.delivery import delivery_health, drain_outbox, send_due
+from realtime.delivery import Delivery, drain_outbox, send_due
 from realtime.digest import Collector, is_on, post_digest, run_digest
 from tests.realtime.conftest import REPOSITORY
 
@@ -138,7 +138,8 @@ async def test_run_digest_without_a_token_ends_at_once(store: Store, make_settin
     async with asyncio.timeout(5):
         await run_digest(MemoryBus(), store, make_settings(telegram_bot_token=None))
         await drain_outbox(store, make_settings(telegram_bot_token=None))
-    assert delivery_health(store, make_settings(telegram_bot_token=None))["detail"] == "off: TELEGRAM_BOT_TOKEN is not set"
+    health = Delivery(make_settings(telegram_bot_token=None)).health()["delivery"]
+    assert health == {"ok": True, "digest": "TELEGRAM_BOT_TOKEN is not set", "detail": "off: TELEGRAM_BOT_TOKEN is not set"}
 
 
 async def test_run_digest_from_the_feed_to_the_chat(bot: Bot, store: Store, make_settings: Callable[..., Settings]) -> None:
@@ -196,7 +197,9 @@ async def test_send_due_gives_up_a_blocked_chat_and_keeps_it(bot: Bot, store: St
     assert "blocked" in blocked.error
     assert sent.sent_at == NOW
     assert outbox.waiting(store) == outbox.Waiting(0, 1, None)
-    assert delivery_health(store, make_settings())["n_given_up"] == 1
+    state = Delivery(make_settings())
+    state.look(store)
+    assert state.health()["delivery"] == {"ok": True, "digest": "on", "n_waiting": 0, "n_given_up": 1, "oldest_at": None}
 
 
 @pytest.mark.parametrize("kind", ["server_error", "html", "truncated", "disconnect"])

@@ -3,7 +3,7 @@
 
 const WIDTH = 420;
 const HEIGHT = 230;
-const LEFT = 46;
+const LEFT = 54;
 const BOTTOM = 26;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -26,7 +26,7 @@ export function curve(points, bestNotional) {
   const x = (size) => LEFT + ((Math.log(Math.max(size, 1)) - first) / (last - first || 1)) * (WIDTH - LEFT - 14);
   const y = (edge) => 12 + ((high - edge) / (high - low)) * (HEIGHT - BOTTOM - 20);
   picture.append(shape("line", { x1: LEFT, x2: LEFT, y1: 8, y2: HEIGHT - BOTTOM, class: "axis" }), shape("line", { x1: LEFT, x2: WIDTH - 8, y1: y(0), y2: y(0), class: "zero" }));
-  for (const edge of [low, 0, high].filter((v, i, all) => all.indexOf(v) === i)) picture.append(shape("text", { x: LEFT - 6, y: y(edge) + 4, "text-anchor": "end" }, `${edge.toFixed(2)} %`));
+  for (const edge of [low, 0, high].filter((v, i) => i === 1 || Math.abs(y(v) - y(0)) > 12)) picture.append(shape("text", { x: LEFT - 6, y: y(edge) + 4, "text-anchor": "end" }, `${edge.toFixed(2)} %`));
   for (const i of [0, Math.floor(sizes.length / 2), sizes.length - 1].filter((v, k, all) => all.indexOf(v) === k)) picture.append(shape("text", { x: x(sizes[i]), y: HEIGHT - 8, "text-anchor": i === 0 ? "start" : i === sizes.length - 1 ? "end" : "middle" }, `${short(sizes[i])} USDT`));
   if (bestNotional && bestNotional >= sizes[0] && bestNotional <= sizes.at(-1)) picture.append(shape("line", { x1: x(bestNotional), x2: x(bestNotional), y1: 8, y2: HEIGHT - BOTTOM, class: "best" }));
   picture.append(shape("polyline", { points: points.map(([size, edge]) => `${x(size).toFixed(1)},${y(edge).toFixed(1)}`).join(" "), class: "edge" }));
