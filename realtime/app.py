@@ -79,7 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         bus = await resources.enter_async_context(
             open_bus(settings.redis_url, bus_namespace(settings.environment), dead_letters_max=settings.bus_dlq_max)
         )
-        books = await resources.enter_async_context(open_books(settings, bus, None))
+        books = await resources.enter_async_context(open_books(settings, bus))
         if books is not None:
             health.parts.append(books.health)
         app = create_app(settings, live=health, bus=bus)

@@ -9,15 +9,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
 
+from altforecast.arbitrage_cut import CutEdge, cut_row
 from altforecast.book_health import NS_PER_S
 from altforecast.books import Book
-from altforecast.opportunities import OpportunityEvent, OpportunityEventKind
+from altforecast.opportunities import OpportunityEvent, OpportunityEventKind, opportunity_row
+from altforecast.params import ARBITRAGE, ArbitrageParams
+from altforecast.scanner import Scanner
+from altforecast.trading_terms import TradingTerms
 from altforecast_io.bus import OPPORTUNITIES, OPPORTUNITIES_FEED, SPREADS, Bus
+from altforecast_io.settings import Settings
 from realtime import metrics
 
 OUTBOX_MAX = 2048
@@ -27,7 +33,7 @@ OPENINGS_KEPT = 100_000
 """Openings of the last minute that are remembered for the rate."""
 
 
-class Scanner(Protocol):
+class Scans(Protocol):
     """What the engine needs of `altforecast.scanner.Scanner`."""
 
     def set_book(self, book: Book) -> None:
@@ -43,7 +49,10 @@ class Scanner(Protocol):
         """What changed books mean for opportunities."""
 
     def next_due_ns(self) -> int | None:
-        """When a pending capture is due, if any."""
+        """When it should be asked even if no book changes."""
+
+    def cut(self, now_ns: int) -> Sequence[CutEdge]:
+        """The coherent cut over all books."""
 
     def close(self, now_ns: int) -> Sequence[OpportunityEvent]:
         """Close every open opportunity with reason `shutdown`."""
@@ -61,18 +70,16 @@ class Engine:
 
     def __init__(
         self,
-        scanner: Scanner,
+        scanner: Scans,
         bus: Bus,
         *,
-        row_of: Callable[[OpportunityEvent], Mapping[str, Any]],
-        cut_of: Callable[[int], Mapping[str, Any]],
         coalesce_ms: float = 1.0,
         cut_sec: float = 5.0,
         sink: Sink | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.scanner, self._bus, self._row_of, self._cut_of, self._sink = scanner, bus, row_of, cut_of, sink
+        self.scanner, self._bus, self._sink = scanner, bus, sink
         self._coalesce_s, self._cut_s, self._clock_ns, self._sleep = coalesce_ms / 1000, cut_sec, clock_ns, sleep
         self._loop = asyncio.get_running_loop()
         self._last_scan = 0.0
@@ -178,7 +185,7 @@ class Engine:
         state: dict[str, bytes] = {}
         while self._outbox:
             event = self._outbox.popleft()
-            payload = orjson.dumps(self._row_of(event))
+            payload = orjson.dumps(opportunity_row(event))
             await self._bus.append(OPPORTUNITIES_FEED, payload)
             # the later `updated` of a closed opportunity only delivers its captures: it must not come back as open
             state[event.opportunity.id] = payload if event.opportunity.id in self._open else b""
@@ -190,7 +197,7 @@ class Engine:
         while True:
             await self._sleep(self._cut_s)
             now = self._clock_ns()
-            await self._bus.put_many(SPREADS, {"cut": orjson.dumps(self._cut_of(now))})
+            await self._bus.put_many(SPREADS, {"cut": orjson.dumps(cut_row(self.scanner.cut(now), now))})
             while self._openings and now - self._openings[0] > MINUTE_NS:
                 self._openings.popleft()
             metrics.OPPORTUNITIES.set(len(self._openings))
@@ -207,3 +214,28 @@ class Engine:
         now = self._clock_ns()
         self._tell(self.scanner.close(now), now)
         await self.flush()
+
+
+def terms_of(settings: Settings) -> TradingTerms:
+    """Fees as set; transfer terms come later, from the lake."""
+    return TradingTerms(settings.taker_fees_bps, settings.taker_fee_bps, settings.transfer_terms_max_age_hours)
+
+
+def params_of(settings: Settings) -> ArbitrageParams:
+    """The numbers of the engine as set."""
+    return replace(
+        ARBITRAGE,
+        target_size_usdt=settings.target_size_usdt,
+        min_net_edge_pct=settings.min_net_edge_pct,
+        slippage_bps=settings.slippage_bps,
+        withdraw_cost_usdt=settings.withdraw_cost_usdt,
+        sane_edge_pct=settings.sane_edge_pct,
+        stale_after_ms=settings.book_stale_after_sec * 1000,
+        max_skew_ms=float(settings.book_max_skew_ms),
+    )
+
+
+def open_engine(settings: Settings, terms: TradingTerms, bus: Bus, sink: Sink | None) -> Engine:
+    """The engine as set, with an empty ledger."""
+    scanner = Scanner(terms, params_of(settings))
+    return Engine(scanner, bus, coalesce_ms=settings.scan_coalesce_ms, cut_sec=settings.scan_cut_sec, sink=sink)

@@ -22,7 +22,7 @@ from altforecast_io.clock import utc_now
 from altforecast_io.exchanges.feed_limits import limits_of
 from altforecast_io.exchanges.sessions.registry import NATIVE_VENUES, open_session
 from altforecast_io.settings import Settings
-from realtime.arbitrage import Engine
+from realtime.arbitrage import Engine, open_engine, terms_of
 from realtime.board import Board, keep_looking
 from realtime.ccxt_feed import ccxt_dial, is_known
 from realtime.feed_plan import Planned, plan_feeds
@@ -136,20 +136,20 @@ class BookSide:
         return found
 
 
-MakeEngine = Callable[[Settings, Bus, LandingWriter], Engine]
-
-
 @asynccontextmanager
-async def open_books(settings: Settings, bus: Bus, make_engine: MakeEngine | None) -> AsyncIterator[BookSide | None]:
+async def open_books(settings: Settings, bus: Bus) -> AsyncIterator[BookSide | None]:
     """The order book half, not started; None where BOOK_VENUES is empty. `stop` it before leaving."""
     if not settings.book_venues:
         yield None
         return
     landing = LandingWriter(settings.lake_dir, utc_now)
-    engine = make_engine(settings, bus, landing) if make_engine is not None and settings.arbitrage_enable else None
+    terms = terms_of(settings)
+    engine = open_engine(settings, terms, bus, landing) if settings.arbitrage_enable else None
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as http:
-        yield BookSide(settings, bus, http, engine, landing)
+        side = BookSide(settings, bus, http, engine, landing)
+        side.fees_bps = {venue: round(terms.taker_fee(venue) * 1e4, 4) for venue in settings.book_venues}
+        yield side
 
 
 def _recorder(settings: Settings) -> Recorder:

@@ -27,6 +27,8 @@ MAX_DISAGREEMENT = 2
 """Levels of the best twenty that may differ where the two books are not of one moment [count]."""
 WATCH_LIMITS: Mapping[str, int] = {"binance": 1000, "kraken": 100, "bitfinex": 100, "bybit": 200, "bingx": 100}
 """Depth asked of ccxt; other venues send what they send. Small limits on difference feeds give wrong books."""
+NO_EVENT_TIME = frozenset({"cryptocom"})
+"""Venues whose event time ccxt reads from snapshots alone: of later updates it tells none."""
 TIMEOUT_MS = 10_000
 
 
@@ -292,7 +294,8 @@ class CcxtConnection(Hooks):
         book.bid_sizes[:] = [level[1] for level in bids]
         book.ask_keys[:] = [-level[0] for level in asks]
         book.ask_sizes[:] = [level[1] for level in asks]
-        book.sequence, book.ts_event_ms = order_book.get("nonce"), order_book.get("timestamp")
+        book.sequence = order_book.get("nonce")
+        book.ts_event_ms = None if book.venue in NO_EVENT_TIME else order_book.get("timestamp")
         book.ts_ingest_ns = self._link.last_frame_ns
         book.n_updates += 1
         book.state = BookState.LIVE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import orjson
 import pytest
 
+from altforecast.arbitrage_cut import CutEdge
 from altforecast.books import Book
 from altforecast.opportunities import Opportunity, OpportunityEvent, OpportunityEventKind, OpportunityType
 from altforecast_io.bus import OPPORTUNITIES, OPPORTUNITIES_FEED, SPREADS, MemoryBus
@@ -62,6 +62,9 @@ class ScriptedScanner:
         due, self.due = self.due, None
         return due
 
+    def cut(self, now_ns: int) -> Sequence[CutEdge]:
+        return []
+
     def close(self, now_ns: int) -> Sequence[OpportunityEvent]:
         return [event(KIND.CLOSED, 9, "shutdown")]
 
@@ -82,7 +85,7 @@ class Stage:
     def __init__(self, coalesce_ms: float) -> None:
         self.scanner, self.bus, self.sink = ScriptedScanner(), MemoryBus(), Kept()
         self.engine = Engine(
-            self.scanner, self.bus, row_of=row_of, cut_of=lambda now: {"at": now}, coalesce_ms=coalesce_ms, cut_sec=0.01, sink=self.sink,
+            self.scanner, self.bus, coalesce_ms=coalesce_ms, cut_sec=0.01, sink=self.sink,
         )  # fmt: skip
         self.book = Book("okx", "BTC-USDT")
 
@@ -90,11 +93,6 @@ class Stage:
         return [
             f"{row['event']} {row['id']}" for row in map(orjson.loads, [m.payload for m in await self.bus.recent(OPPORTUNITIES_FEED, 5000)])
         ]
-
-
-def row_of(event: OpportunityEvent) -> Mapping[str, Any]:
-    """A short row."""
-    return {"event": event.kind.value, "id": event.opportunity.id}
 
 
 @asynccontextmanager
