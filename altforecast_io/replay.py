@@ -44,6 +44,9 @@ class Scans(Protocol):
     def evaluate(self, now_ns: int) -> Sequence[OpportunityEvent]:
         """What became of opportunities."""
 
+    def next_due_ns(self) -> int | None:
+        """When it wants to be evaluated though no book changes."""
+
 
 @dataclass
 class _Line:
@@ -75,12 +78,20 @@ class Replay:
         self._coalesce_ns, self._on_event = int(coalesce_ms * 1_000_000), on_event
         self._lines: dict[tuple[str, str], _Line] = {}
         self._changed_ns: int | None = None
+        self._due_ns: int | None = None
+        self._muted = False
         self._next_tick_ns = 0
         self._now_ns = 0
 
-    def run(self, frames: Iterable[Frame]) -> ReplayAccount:
-        """Replay all frames and give the account; a frame that no session can take is counted."""
+    def run(self, frames: Iterable[Frame], count_from_ns: int = 0) -> ReplayAccount:
+        """Replay all frames and give the account; a frame that no session can take is counted.
+
+        count_from_ns: what comes before only makes the books; account, digest and events begin there.
+        """
+        self._muted = count_from_ns > 0
         for frame in frames:
+            if self._muted and frame.recv_ns >= count_from_ns:
+                self._muted, self.account = False, ReplayAccount()
             self.feed(frame)
         return self.finish()
 
@@ -89,8 +100,7 @@ class Replay:
         self._now_ns = now = max(frame.recv_ns, self._now_ns)
         if now >= self._next_tick_ns:
             self._tick(now)
-        if self._changed_ns is not None and now - self._changed_ns >= self._coalesce_ns:
-            self._scan(self._changed_ns + self._coalesce_ns)
+        self._catch_up(now)
         self.account.frame(frame)
         line = self._line_of(frame)
         if line is None:
@@ -110,7 +120,7 @@ class Replay:
     def finish(self) -> ReplayAccount:
         """Scan what is left; the replay can go on afterwards."""
         if self._changed_ns is not None:
-            self._scan(self._changed_ns + self._coalesce_ns)
+            self._catch_up(self._changed_ns + self._coalesce_ns)
         return self.account
 
     @property
@@ -199,8 +209,7 @@ class Replay:
         if now - due > LONGEST_SILENCE_NS:
             due = now // TICK_NS * TICK_NS
         while due <= now:
-            if self._changed_ns is not None and due - self._changed_ns >= self._coalesce_ns:
-                self._scan(self._changed_ns + self._coalesce_ns)
+            self._catch_up(due)
             for (venue, conn), line in list(self._lines.items()):
                 if line.is_open:
                     self._act(Frame(due, venue, conn, "since", ""), line, line.session.tick(due))
@@ -211,16 +220,27 @@ class Replay:
             due += TICK_NS
         self._next_tick_ns = due
 
-    def _scan(self, at_ns: int) -> None:
-        self._changed_ns = None
-        self._evaluate(at_ns)
+    def _catch_up(self, now: int) -> None:
+        """Evaluations that were due by now, in order of their time."""
+        while True:
+            scan = None if self._changed_ns is None else self._changed_ns + self._coalesce_ns
+            times = [t for t in (scan, self._due_ns) if t is not None and t <= now]
+            if not times:
+                return
+            at = min(times)
+            if scan is not None and scan <= at:
+                self._changed_ns = None
+            self._evaluate(at)
+            if self._due_ns is not None and self._due_ns <= at:
+                self._due_ns = None  # what a scanner could not settle at its time waits for the next change
 
     def _evaluate(self, at_ns: int) -> None:
         for i, scanner in enumerate(self._scanners):
             for event in scanner.evaluate(at_ns):
                 self.account.event(i, event)
-                if self._on_event is not None:
+                if self._on_event is not None and not self._muted:
                     self._on_event(i, event)
+        self._due_ns = min((due for s in self._scanners if (due := s.next_due_ns()) is not None), default=None)
 
 
 def subject(url: str) -> str:
