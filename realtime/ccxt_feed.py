@@ -16,7 +16,16 @@ from altforecast.symbols import ccxt_symbol
 from altforecast_io.exchanges.feed_limits import FeedLimits
 from altforecast_io.exchanges.sessions.session import Fault, FaultReason, relocate
 from altforecast_io.exchanges.venues import VENUES_BY_SLUG
-from realtime.ccxt_guard import BOOK_READERS, MESSAGE_READERS, UNCHECKED, SequenceGuard, disagreement, kraken_checksum, reason_of
+from realtime.ccxt_guard import (
+    BOOK_READERS,
+    MESSAGE_READERS,
+    UNCHECKED,
+    SequenceGuard,
+    decimals_told,
+    disagreement,
+    kraken_checksum,
+    reason_of,
+)
 from realtime.feeds import NETWORK_ERRORS, PLANNED, Connection, Dial, Ended, Shard
 
 DEPTH = 50
@@ -128,6 +137,10 @@ class CcxtConnection(Hooks):
         self._touched: dict[str, Any] = {}
         self._is_inside = False
         self._crc: tuple[str, int] | None = None
+        self._text: str | bytes = ""
+        """The frame that is being handled."""
+        self._digits: dict[str, tuple[int, int]] = {}
+        """Decimals of prices and sizes by ccxt's name, as frames print them."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._exchange: Any = None
         self._board.adopt(self._link, self._books)
@@ -248,6 +261,8 @@ class CcxtConnection(Hooks):
         if self._link.venue == "kraken":
             first = message["data"][0]
             self._crc = (first["symbol"], first["checksum"])
+            told, (price, size) = decimals_told(self._text), self._digits.get(first["symbol"], (0, 0))
+            self._digits[first["symbol"]] = (max(told[0], price), max(told[1], size))
 
     def _frame(self, message: Any, handle: Callable[[Any], None]) -> None:
         if self._ended.done():
@@ -255,6 +270,7 @@ class CcxtConnection(Hooks):
         if message.type.value in (1, 2):
             now = self._link.last_frame_ns = self._tools.clock_ns()
             self._link.frames += 1
+            self._text = message.data
             if self._tools.tap is not None:
                 self._tools.tap.frame(now, self._link.venue, self._link.name, "received", message.data)
         self._is_inside = True
@@ -306,8 +322,7 @@ class CcxtConnection(Hooks):
     def _checks(self, bids: Sequence[Any], asks: Sequence[Any]) -> bool:
         assert self._crc is not None
         name, told = self._crc
-        precision = self._source.markets[name]["precision"]
-        return kraken_checksum(bids, asks, _digits(precision["price"]), _digits(precision["amount"])) == told
+        return kraken_checksum(bids, asks, *self._digits[name]) == told
 
     # ---- ends
 
@@ -376,9 +391,3 @@ def _relocated(api: Any, base_url: str) -> Any:
     if isinstance(api, Mapping):
         return {key: _relocated(leaf, base_url) for key, leaf in api.items()}
     return relocate(str(api), base_url)
-
-
-def _digits(step: float) -> int:
-    """Decimals of a step such as 0.01."""
-    text = f"{step:.12f}".rstrip("0")
-    return len(text.partition(".")[2])

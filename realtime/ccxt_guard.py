@@ -5,6 +5,7 @@ What belongs here: pure checks on messages and books as ccxt shows them. What do
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from altforecast_io.exchanges.sessions.session import FaultReason
 
 Levels = Sequence[Sequence[float]]
 CRC_LEVELS = 10
+_PRICES, _SIZES = re.compile(r'"price":\s*\d+\.(\d+)'), re.compile(r'"qty":\s*\d+\.(\d+)')
 
 
 class Span(NamedTuple):
@@ -117,6 +119,12 @@ def kraken_checksum(bids: Levels, asks: Levels, price_digits: int, size_digits: 
         for level in side[:CRC_LEVELS]
     )
     return zlib.crc32(text.encode())
+
+
+def decimals_told(text: str | bytes) -> tuple[int, int]:
+    """Most decimals of prices and of sizes that a Kraken frame prints; the checksum is made of these texts."""
+    told = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    return tuple(max((len(found) for found in kind.findall(told)), default=0) for kind in (_PRICES, _SIZES))  # type: ignore[return-value]
 
 
 def reason_of(error_name: str, venue: str) -> FaultReason:
