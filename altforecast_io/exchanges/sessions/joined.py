@@ -135,19 +135,20 @@ class JoinedSession(StreamSession):
             if refused or not line.is_joined:
                 return refused
         book = line.book
+        first, last, bids, asks, ts_event_ms = delta
         number = book.sequence or 0
-        if delta.first != number + 1:
-            if line.is_flowing or delta.first > number + 1:
-                return self._break(FaultReason.GAP, line, f"expected {number + 1}, got {delta.first}")
-            if delta.last <= number:
+        if first != number + 1:
+            if line.is_flowing or first > number + 1:
+                return self._break(FaultReason.GAP, line, f"expected {number + 1}, got {first}")
+            if last <= number:
                 return NOTHING
         line.is_flowing = True
-        book.sequence = delta.last
-        book.apply(delta.bids, delta.asks)
+        book.sequence = last
+        book.apply(bids, asks)
         line.window.trim(book)
         if line.window.is_below(book, self.snapshot_levels // 2):
             return self._shallow(line, delta, recv_ns)
-        return self._changed(line, recv_ns, delta.ts_event_ms)
+        return self._changed(line, recv_ns, ts_event_ms)
 
     def _keep(self, line: JoinedLine, delta: Delta, recv_ns: int) -> Sequence[Output]:
         assert line.kept is not None

@@ -33,11 +33,11 @@ class Window:
 
     def trim(self, book: Book) -> None:
         """Drop what lies outside; the book never holds more than `max_levels` per side afterwards."""
-        keys = book.bid_keys
-        if keys and (keys[0] < self.bid_floor or len(keys) > self.max_levels):
+        keys, most = book.bid_keys, self.max_levels
+        if keys and (keys[0] < self.bid_floor or len(keys) > most):
             self.bid_floor = self._cut(keys, book.bid_sizes, self.bid_floor)
         keys = book.ask_keys
-        if keys and (keys[0] < self.ask_floor or len(keys) > self.max_levels):
+        if keys and (keys[0] < self.ask_floor or len(keys) > most):
             self.ask_floor = self._cut(keys, book.ask_sizes, self.ask_floor)
 
     def is_below(self, book: Book, levels: int) -> bool:
