@@ -20,6 +20,7 @@ from altforecast_io.recordings import (
     body_payload,
     decode_frame,
     encode_frame,
+    encode_frames,
     first_needed,
     prune_recordings,
     read_range,
@@ -62,6 +63,7 @@ def test_decode_frame_gives_what_was_encoded(frame: Frame) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert decode_frame(line[:-1]) == frame
+    assert encode_frames([frame, frame]) == line * 2
 
 
 @pytest.mark.parametrize("line", [b"", b"12 okx#1 recv x", b"x okx#1 sent y", b"1 okx#1 sent/b64 ?", b"1 okx#1 sent/xyz aa"])
