@@ -103,7 +103,7 @@ class Cyclic:
         free = cycle_value(books, cycle.triangle.legs, 0.0, amount)
         shown, slippage = net if net is not None else best, params.slippage_bps / 100.0
         gross = (free / amount - 1.0) * 100.0 if free is not None else shown + slippage
-        edge_pct = max(net if net is not None else NO_EDGE, best)
+        edge_pct = shown
         figures = Figures(
             buy_vwap=1.0,
             sell_vwap=1.0 + gross / 100.0,

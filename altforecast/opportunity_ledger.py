@@ -63,7 +63,7 @@ class Life:
     """Size whose later worth is captured: the fixed one, or the best where books were too thin for it."""
     figures: Figures
     edge_pct: float
-    """The better of the edges at the fixed and at the best size."""
+    """Net edge at the fixed size, or at the best where books are too thin for the fixed one [percent]."""
     curve: Curve
     chance: float | None
     seen_ns: int

@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
     figures: Figures
     edge_pct: float
-    """The better of the net edges at the fixed and at the best size."""
+    """Net edge at the fixed size, or at the best where books are too thin for the fixed one [percent]."""
     quantity: float
     """Size to be valued again later: the fixed one, or the best where books are too thin for it."""
 
@@ -100,7 +100,7 @@ class Spatial:
         shown = edge or best
         assert shown is not None
         cash = cash_profit(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, quantity, costs) if edge else 0.0
-        edge_pct = max(edge.net_pct if edge else NO_EDGE, best.net_pct if best else NO_EDGE)
+        edge_pct = shown.net_pct
         thin = edge is None or walk.is_thin or takes_last_level(buy.ask_sizes, quantity) or takes_last_level(sell.bid_sizes, quantity)
         figures = Figures(
             *shown[:-1],

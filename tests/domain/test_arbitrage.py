@@ -9,6 +9,8 @@ import pytest
 
 from altforecast.arbitrage import Costs, best_size, book_profit, cash_profit, decimal_value, edge_at, takes_last_level, vwap
 from altforecast.books import Book
+from altforecast.symbols import VENUES
+from altforecast.trading_terms import TradingTerms
 from tests.domain.random_books import make
 
 FEES = (0.0, 0.0005, 0.001, 0.002, 0.004)
@@ -160,16 +162,28 @@ def greedy(buy: Book, sell: Book, costs: Costs, threshold: float) -> Decimal:
     return got * rate * (1 - fee_sell) - paid * (1 + fee_buy) - Decimal(repr(costs.transfer_quote))
 
 
-def test_best_size_earns_more_than_the_best_greedy_threshold() -> None:
-    rng = random.Random(4)
+def venue_pairs(seed: int, noise: float) -> list[tuple[Book, Book, Costs]]:
+    """All ordered pairs of the fourteen venues in 20 symbols at the default fees and the default assumed transfer cost."""
+    rng, terms = random.Random(seed), TradingTerms()
     cases = []
-    for _ in range(300):
-        buy, sell = two_books(rng, 0.008)
-        cases.append((buy, sell, costs_of(rng)._replace(transfer_quote=5.0)))
+    for _ in range(20):
+        mid = rng.choice((0.19, 2.3, 160.0, 92_000.0))
+        books = [make(v, "X-USDT", rng, mid * (1 + rng.gauss(0, noise)), 50) for v in VENUES]
+        for buy in books:
+            for sell in books:
+                if buy is not sell and sell.bid_keys[-1] > -buy.ask_keys[-1]:
+                    cases.append((buy, sell, Costs(terms.taker_fee(buy.venue), terms.taker_fee(sell.venue), 0.02, 0.0, 5.0)))
+    return cases
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_best_size_earns_more_than_the_best_greedy_threshold(seed: int) -> None:
+    cases = venue_pairs(seed, 0.002)
     ours = [best_size(*sides(buy, sell), costs).profit for buy, sell, costs in cases]
     totals = []
     for threshold in (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.003):
         theirs = [float(greedy(*case, threshold)) for case in cases]
         assert all(a >= b - 1e-7 for a, b in zip(ours, theirs, strict=True))
         totals.append(sum(theirs))
+    assert sum(p > 0 for p in ours) > 50
     assert sum(ours) >= 1.25 * max(totals)
