@@ -15,7 +15,7 @@ class BookHabits:
     """One venue's books."""
 
     per_second: float
-    """Mean updates per second and symbol."""
+    """Mean updates per second and symbol; Bitfinex sends one message per level, so fewer updates make its rate of messages."""
     levels: int
     """Levels a side at most; at least 60 fewer are kept where that leaves 20."""
     half_spread_bps: float
@@ -38,7 +38,7 @@ BOOK_HABITS: Mapping[str, BookHabits] = MappingProxyType(
         "htx": BookHabits(1.0, 120, 0.6, (6, 16)),
         "kraken": BookHabits(14.4, 120, 0.6, (2, 5)),
         "coinbase": BookHabits(31.6, 200, 0.4, (2, 4)),
-        "bitfinex": BookHabits(9.2, 80, 0.8, (2, 4)),
+        "bitfinex": BookHabits(1.5, 80, 0.8, (1, 3)),
         "cryptocom": BookHabits(5.0, 120, 0.6),
         "bingx": BookHabits(2.0, 100, 0.6),
         "bitstamp": BookHabits(3.3, 200, 0.8, (3, 8)),

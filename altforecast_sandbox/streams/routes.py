@@ -16,7 +16,7 @@ from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.plants import spatial, triangular
 from altforecast_sandbox.streams.hub import Hub
 from altforecast_sandbox.streams.registry import STREAMS
-from altforecast_sandbox.streams.wire import Respond
+from altforecast_sandbox.streams.wire import OWN_ADDRESS, Respond
 
 
 def book_routes(hub: Hub) -> list[web.RouteDef]:
@@ -26,13 +26,14 @@ def book_routes(hub: Hub) -> list[web.RouteDef]:
         books = hub.books[venue]
         for pattern, respond in service.requests(books, books.now_ms).items():
             method, _, path = pattern.partition(" ")
-            routes.append(web.route(method, f"/{venue}{path}", _handler(respond)))
+            routes.append(web.route(method, f"/{venue}{path}", _handler(venue, respond)))
     return routes
 
 
-def _handler(respond: Respond) -> Any:
+def _handler(venue: str, respond: Respond) -> Any:
     async def handle(request: web.Request) -> web.Response:
-        asked: Mapping[str, str] = {**request.query, **request.match_info}
+        own = {OWN_ADDRESS: f"{request.scheme}://{request.host}/{venue}"}
+        asked: Mapping[str, str] = {**request.query, **request.match_info, **own}
         try:
             return web.json_response(respond(asked))
         except Refusal as refusal:
