@@ -24,7 +24,9 @@ from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
 
 NOTHING_USABLE = 1
-"""Exit code when no row of any file could be used."""
+"""Exit code when no row of any file could be used, or there was no file."""
+SOME_REFUSED = 3
+"""Exit code when some files were refused as a whole and the others imported."""
 DETAIL_CHARS = 160
 
 
@@ -44,6 +46,9 @@ def import_bars(
     settings.make_folders()
     options = ImportOptions(Hints(symbol, exchange, timeframe), repair_conflicts)
     console = Console(stderr=True)
+    if not bar_files(paths):
+        console.print(f"no file to import in {', '.join(map(str, paths))}: empty, or only documents and hidden files", highlight=False)
+        raise typer.Exit(NOTHING_USABLE)
     with shown_progress(console, paths) as progress:
         report = import_paths(paths, Lake(settings.lake_dir, settings.environment), utc_now, progress, options)
     typer.echo(report.as_json()) if as_json else print_report(Console(), report)
@@ -51,6 +56,10 @@ def import_bars(
         raise typer.Exit(NOTHING_USABLE)
     if not no_build:
         build(settings, console)
+    n_refused = sum(1 for f in report.files if f.refused)
+    if n_refused:
+        console.print(f"{n_refused} of {len(report.files)} files were refused as a whole: exit code {SOME_REFUSED}", highlight=False)
+        raise typer.Exit(SOME_REFUSED)
 
 
 @contextmanager

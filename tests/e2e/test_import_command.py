@@ -56,6 +56,24 @@ def test_import_bars_nothing_usable(home: Path, command: typer.Typer, tmp_path: 
     assert "empty_file" in result.stdout
 
 
+def test_import_bars_tells_that_some_files_were_refused(home: Path, command: typer.Typer, tmp_path: Path) -> None:
+    path = csv(tmp_path)
+    (tmp_path / "empty.csv").touch()
+    result = CliRunner().invoke(command, ["--no-build", str(path), str(tmp_path / "empty.csv")])
+    assert result.exit_code == 3
+    assert "1 of 2 files were refused" in result.output
+    assert len(landing_files(home / "lake")) == 1
+
+
+def test_import_bars_of_an_empty_folder_says_so(home: Path, command: typer.Typer, tmp_path: Path) -> None:
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    (folder / "README.md").write_text("x")
+    result = CliRunner().invoke(command, [str(folder)])
+    assert result.exit_code == 1
+    assert "no file to import" in result.output
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_import_bars_builds_the_table_and_again_changes_nothing(home: Path, command: typer.Typer, tmp_path: Path) -> None:

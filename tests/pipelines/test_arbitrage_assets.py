@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -218,3 +219,17 @@ def test_lake_shows_cuts_in_sql(house: House) -> None:
     write_landing(house.lake.root, "cut-1", cut_frame(cut_rows([book], ms(NOW) * 1_000_000)), table="book_cuts")
     run_months(house, month_start(NOW), next_month(NOW))
     assert connect(house.lake).sql("SELECT bid_sizes[1] FROM book_cuts").fetchall() == [(3.0,)]
+
+
+def test_replay_grid_leaves_a_table(house: House, real_data: Path) -> None:
+    job = build_definitions(overrides={"house": house}).resolve_job_def("replay_grid")
+    source = str(real_data / "recordings" / "cryptofeed" / "OKX.ws.1.0")
+    config = {"source": source, "format": "cryptofeed", "venue": "okx", "sizes_usdt": [1000.0, 3000.0], "thresholds_pct": [0.1, 0.2, 0.3]}
+    with open_instance(house.settings) as instance:
+        result = job.execute_in_process(run_config={"ops": {"replay_choices": {"config": config}}}, instance=instance)
+    found = pl.read_parquet(next((house.lake.root / "replays").glob("*.parquet")))
+    assert found.select("size_usdt", "threshold_pct").rows() == [(s, t) for s in (1000.0, 3000.0) for t in (0.1, 0.2, 0.3)]
+    assert set(found["frames"]) == {415}
+    metadata = next(e.step_output_data.metadata for e in result.all_events if e.is_successful_output)
+    assert metadata["digest"].value == found["digest"][0]
+    assert str(metadata["results"].value).count("\n") == 7
