@@ -22,6 +22,7 @@ from prometheus_client import Counter, Gauge
 from altforecast.errors import StorageError
 from altforecast_io.bus import BOOKS, FEED_MAX, OPPORTUNITIES, OPPORTUNITIES_FEED, Bus, Message, Policy, parse_id
 from altforecast_serving.queries.arbitrage import book_matches
+from altforecast_serving.wires import Wire, frame_of
 
 DRAIN_S = 10.0
 """A client that takes nothing for this long is cut off [s]."""
@@ -31,6 +32,8 @@ FEED_CHECK_S = 2.0
 """How often it is asked whether a realtime process still writes."""
 MAX_MESSAGE_BYTES = 262_144
 """A longer message is sent in parts, one a tick: many clients refuse more than a megabyte."""
+BEGINNING = -1
+"""Position of a client that gets a snapshot next."""
 AT_ONCE = 128
 """Clients written to before other tasks get their turn."""
 GONE_MAX = 4096
@@ -41,20 +44,6 @@ CLIENTS = Gauge("ws_clients", "WebSocket clients connected", ["channel"])
 DELIVERED = Counter("ws_deliveries_total", "Frames handed to WebSocket clients", ["channel"])
 DROPPED = Counter("ws_dropped_total", "Events that a slow client did not get", ["channel"])
 CUT_OFF = Counter("ws_cut_off_total", "Clients cut off because they did not drain", ["channel"])
-
-
-class Wire(Protocol):
-    """One client's socket as the fan-out sees it."""
-
-    @property
-    def is_free(self) -> bool:
-        """Whether what was written before is on its way."""
-
-    def write(self, text: bytes, frame: bytes) -> None:
-        """Send one text message; `frame` is the same, framed."""
-
-    def cut(self) -> None:
-        """End the connection at once."""
 
 
 class Part(NamedTuple):
@@ -238,16 +227,6 @@ def _message(kind: str, last_id: str, before: bytes, rows: Iterable[bytes]) -> b
     return b'{"type":"%s","last_id":"%s",%s[%s]}' % (kind.encode(), last_id.encode(), before, b",".join(rows))
 
 
-def frame_of(text: bytes) -> bytes:
-    """One unfragmented text frame of a server: no mask, no compression (RFC 6455, 5.2)."""
-    n = len(text)
-    if n < 126:
-        return bytes((0x81, n)) + text
-    if n < 65536:
-        return b"\x81\x7e" + n.to_bytes(2, "big") + text
-    return b"\x81\x7f" + n.to_bytes(8, "big") + text
-
-
 @dataclass(eq=False)
 class Channel:
     """All clients of one source. `tick` serves those that may be written to."""
@@ -298,7 +277,8 @@ class Channel:
         client.waits_since = None
         where = (client.position, client.of)
         if where not in made:
-            part = self.source.since(client.position, client.of)
+            is_new = client.position == BEGINNING
+            part = self.source.snapshot(client.of) if is_new else self.source.since(client.position, client.of)
             made[where] = (part, frame_of(part.text or b""))
         (text, client.position, lost), frame = made[where]
         if text is None:
@@ -316,11 +296,12 @@ class Channel:
         return b'{"type":"heartbeat","is_fed":%s}' % (b"true" if self.is_fed else b"false")
 
     def note_fed(self, is_fed: bool) -> None:
-        """Tell every client at the next tick whether a realtime process writes, where that changed."""
+        """Tell every client at the next tick whether a realtime process writes, where that changed; a new one begins anew."""
         if is_fed != self.is_fed:
             self.is_fed = is_fed
             for client in self.clients:
                 client.heard_at = float("-inf")
+                client.position = BEGINNING if is_fed else client.position
 
 
 class Hub:
@@ -332,6 +313,8 @@ class Hub:
         self.events, self.books = Events(), Books()
         self.opportunities = Channel("opportunities", self.events, drain_s)
         self.book_channel = Channel("books", self.books, drain_s)
+        self.ready = asyncio.Event()
+        """What was there at the start has been read, or could not be."""
         self._note_fed(bus is not None)
 
     @property
@@ -348,7 +331,9 @@ class Hub:
         """Follow the bus and serve clients until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick_forever())
-            if self.bus is not None:
+            if self.bus is None:
+                self.ready.set()
+            else:
                 tasks.create_task(self._watch_feed(self.bus))
                 tasks.create_task(self._follow_events(self.bus))
                 tasks.create_task(self._follow_state(self.bus, OPPORTUNITIES, self.events.put))
@@ -363,8 +348,12 @@ class Hub:
             await asyncio.sleep(max(0.001, self._period_s - (self.clock() - began)))
 
     async def _watch_feed(self, bus: Bus) -> None:
+        before = True
         while True:
-            self._note_fed(await _tolerant(bus.is_fed(), False))
+            now = await _tolerant(bus.is_fed(), False)
+            # After a break state is read again first: what comes back is told once it has been seen twice.
+            self._note_fed(now and before)
+            before = now
             await asyncio.sleep(FEED_CHECK_S)
 
     def _note_fed(self, is_fed: bool) -> None:
@@ -386,6 +375,8 @@ class Hub:
         async with bus.follow(topic, Policy.KEEP_LATEST, 20_000, reader="fanout") as changes:
             for key, value in (await _tolerant(bus.state(topic), {})).items():
                 put(Message("", key, value))
+            if topic == OPPORTUNITIES:
+                self.ready.set()
             async for change in changes:
                 put(change)
 

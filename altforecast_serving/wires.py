@@ -7,7 +7,7 @@ What does not: what is sent when (`fanout`).
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +18,20 @@ TRANSPORT = "altforecast.transport"
 SECRET = "altforecast.key"
 
 
+class Wire(Protocol):
+    """One client's socket as the fan-out sees it."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether what was written before is on its way."""
+
+    def write(self, text: bytes, frame: bytes) -> None:
+        """Send one text message; `frame` is the same, framed."""
+
+    def cut(self) -> None:
+        """End the connection at once."""
+
+
 class DirectWire:
     """Writes whole frames to the transport: one frame is one write, so the server's own frames (pings, close) never mix with ours."""
 
@@ -26,16 +40,16 @@ class DirectWire:
 
     @property
     def is_free(self) -> bool:
-        """See fanout.Wire."""
+        """See Wire."""
         return self._transport.get_write_buffer_size() < MAX_BACKLOG
 
     def write(self, text: bytes, frame: bytes) -> None:  # noqa: ARG002
-        """See fanout.Wire."""
+        """See Wire."""
         if not self._transport.is_closing():
             self._transport.write(frame)
 
     def cut(self) -> None:
-        """See fanout.Wire."""
+        """See Wire."""
         self._transport.abort()
 
 
@@ -50,15 +64,15 @@ class SendWire:
 
     @property
     def is_free(self) -> bool:
-        """See fanout.Wire."""
+        """See Wire."""
         return self._texts.empty() and not self._is_sending
 
     def write(self, text: bytes, frame: bytes) -> None:  # noqa: ARG002
-        """See fanout.Wire; a message for which there is no room is a bug of the caller, who must ask `is_free`."""
+        """See Wire; a message for which there is no room is a bug of the caller, who must ask `is_free`."""
         self._texts.put_nowait(text)
 
     def cut(self) -> None:
-        """See fanout.Wire."""
+        """See Wire."""
         self.was_cut.set()
 
     async def run(self) -> None:
@@ -82,6 +96,16 @@ class OuterSocket:
             scope[TRANSPORT] = transport_of(send)
             scope[SECRET] = _take_secret(scope)
         await self._app(scope, receive, send)
+
+
+def frame_of(text: bytes) -> bytes:
+    """One unfragmented text frame of a server: no mask, no compression (RFC 6455, 5.2)."""
+    n = len(text)
+    if n < 126:
+        return bytes((0x81, n)) + text
+    if n < 65536:
+        return b"\x81\x7e" + n.to_bytes(2, "big") + text
+    return b"\x81\x7f" + n.to_bytes(8, "big") + text
 
 
 def transport_of(send: Any) -> asyncio.WriteTransport | None:

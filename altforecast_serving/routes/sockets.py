@@ -84,6 +84,7 @@ async def _serve(socket: WebSocket, begin: Callable[[Hub], tuple[Channel, frozen
     if hub.is_full:
         await socket.close(TRY_LATER, f"{hub.max_clients} clients are connected already; try again later")
         return
+    await hub.ready.wait()
     transport = socket.scope.get(TRANSPORT)
     wire = DirectWire(transport) if transport is not None else SendWire(socket._send)
     client = Client(wire, wanted)
@@ -108,7 +109,10 @@ async def _until_over(socket: WebSocket, wire: DirectWire | SendWire) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # looked at, or it would be logged as forgotten
     with contextlib.suppress(RuntimeError):
         await socket.close(POLICY, "too slow, or too many messages")
 

@@ -24,7 +24,8 @@ from altforecast_io.logs import hush_protocols
 from altforecast_io.settings import Settings
 from altforecast_serving import fanout
 from altforecast_serving.app import create_app
-from altforecast_serving.fanout import Books, Channel, Client, Events, Part, frame_of
+from altforecast_serving.fanout import Books, Channel, Client, Events, Part
+from altforecast_serving.wires import frame_of
 from tests.serving.live_rows import book, opportunity, put_books, write
 
 pytestmark = pytest.mark.anyio
@@ -229,6 +230,10 @@ async def test_heartbeats_and_the_end_of_the_feed(make_settings: Callable[..., S
             assert (await told(client, "heartbeat"))["is_fed"] is False
         async with connect(f"{server.url}/ws/books") as client:
             assert (await told(client, "snapshot"))["is_fed"] is False
+            monkeypatch.undo()
+            await put_books(server.bus, book("okx", "BTC-USDT"))
+            while len((await told(client, "snapshot"))["books"]) != 1:
+                pass
 
 
 async def test_pings_of_the_client_are_answered_between_our_frames(make_settings: Callable[..., Settings]) -> None:
