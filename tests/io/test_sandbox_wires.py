@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from altforecast.symbols import ccxt_symbol
 from altforecast_sandbox.exchanges.desk import Refusal
 from altforecast_sandbox.resting import RestingBook
+from altforecast_sandbox.streams.hub import FlowOptions
 from altforecast_sandbox.streams.sent_window import SentWindow
 from altforecast_sandbox.streams.wire import OWN_ADDRESS, StreamService, Wire
+from tests.io.stream_clients import ccxt_pro, shown_rows, stand_in, true_rows, until
 from tests.io.wire_readers import READERS, START_MS, Htx, Joined, Reader, deep_book, step, true_top
 
 PATHS = {"kucoin": "/endpoint?token=sandbox-token&connectId=c", "htx": "/feed"}
@@ -309,3 +313,44 @@ def test_moved_deep_changes_move_no_window() -> None:
     deepest = book.top_bids(400)[-1][0]
     book.bids[deepest] += 1
     assert window.moved(book) == ((), ())
+
+
+FAST = FlowOptions(book_rate=8.0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("venue", READERS)
+async def test_wire_real_ccxt_class_reaches_the_true_top_twenty(venue: str) -> None:
+    symbols = ["BTC-USDT", "DOGE-USDT"]
+    async with stand_in(FAST) as server, ccxt_pro(venue, server.base_url) as exchange:
+
+        async def watched(symbol: str) -> None:
+            for _ in range(8):
+                await asyncio.wait_for(exchange.watch_order_book(ccxt_symbol(symbol)), 20)
+
+        def is_equal(symbol: str) -> bool:
+            return shown_rows(exchange.orderbooks[ccxt_symbol(symbol)]) == true_rows(server.book(venue, symbol))
+
+        await asyncio.gather(*map(watched, symbols))
+        server.stop_flow()
+        for symbol in symbols:
+            await until(lambda symbol=symbol: is_equal(symbol))  # type: ignore[misc]
+            assert shown_rows(exchange.orderbooks[ccxt_symbol(symbol)]) == true_rows(server.book(venue, symbol))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("venue", ["bitget", "bitfinex"])
+async def test_wire_real_ccxt_class_notices_a_spoiled_checksum(venue: str) -> None:
+    from ccxt.base.errors import ChecksumError, UnsubscribeError
+
+    async with stand_in(FAST) as server, ccxt_pro(venue, server.base_url) as exchange:
+
+        async def watched(n: int) -> None:
+            for _ in range(n):
+                await asyncio.wait_for(exchange.watch_order_book("BTC/USDT"), 20)
+
+        await watched(3)
+        server.fault(venue, "checksum_error", times=1)
+        # of bitget's two errors the acknowledged end of the subscription comes first
+        with pytest.raises(UnsubscribeError if venue == "bitget" else ChecksumError):
+            await watched(100)

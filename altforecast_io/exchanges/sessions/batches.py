@@ -29,6 +29,15 @@ class Batches:
         """Frames that ask again for what stood beside a refused market; none if it was alone."""
         return self.split([other for other in self._sent.pop(number, []) if other != market])
 
+    def halves(self, number: str) -> list[tuple[str, list[str]]]:
+        """Two frames that ask again for what stood in a refused one that named no market; none if it asked for one or is unknown."""
+        asked = self._sent.get(number, [])
+        if len(asked) < 2:
+            return []
+        del self._sent[number]
+        middle = len(asked) // 2
+        return [self._number(asked[:middle]), self._number(asked[middle:])]
+
     def _number(self, markets: list[str]) -> tuple[str, list[str]]:
         self._last += 1
         self._sent[str(self._last)] = markets

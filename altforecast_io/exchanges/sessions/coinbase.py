@@ -42,6 +42,7 @@ class _Head(msgspec.Struct, gc=False):
     events: msgspec.Raw = msgspec.Raw(b"")
     type: str = ""
     message: str = ""
+    reason: str = ""
 
 
 _decode = msgspec.json.Decoder(_Head, strict=False).decode
@@ -75,16 +76,12 @@ class CoinbaseSession(StreamSession):
         return CoinbaseLine(book, book.symbol)
 
     def _subscribe(self) -> Sequence[Output]:
-        asked = [
-            {"type": "subscribe", "channel": "heartbeats"},
-            {"type": "subscribe", "channel": "level2", "product_ids": list(self._lines)},
-        ]
-        return [Send(msgspec.json.encode(each).decode()) for each in asked]
+        return [Send('{"type":"subscribe","channel":"heartbeats"}'), _level2(list(self._lines))]
 
     def _read(self, payload: str | bytes, recv_ns: int) -> Sequence[Output]:
         head = _decode(payload)
         if head.type == "error":
-            return self._objected(head.message[:200], sounds_limited(head.message), self._named_in(head.message))
+            return self._failed(f"{head.message} {head.reason}".strip())
         number = head.sequence_num
         if number is None or not head.channel:
             raise ValueError("a frame without channel or sequence_num")
@@ -100,6 +97,13 @@ class CoinbaseSession(StreamSession):
             if isinstance(line, CoinbaseLine):
                 found += self._book(line, event, ts_event_ms, recv_ns)
         return found
+
+    def _failed(self, text: str) -> Sequence[Output]:
+        """One unknown market refuses the whole frame: it is dropped, and those without a book are asked for again."""
+        market = self._named_in(text)
+        found = list(self._objected(text[:200], sounds_limited(text), market))
+        waiting = [name for name, line in self._lines.items() if not line.is_complete]
+        return [*found, _level2(waiting)] if market is not None and waiting else found
 
     def _book(self, line: CoinbaseLine, event: _Event, ts_event_ms: int | None, recv_ns: int) -> Sequence[Output]:
         book = line.book
@@ -119,6 +123,10 @@ class CoinbaseSession(StreamSession):
                 return self._break(FaultReason.DEPTH, line, f"{len(book.bid_keys)} bids and {len(book.ask_keys)} asks are left")
         book.sequence = self._number
         return self._changed(line, recv_ns, ts_event_ms)
+
+
+def _level2(markets: Sequence[str]) -> Send:
+    return Send(msgspec.json.encode({"type": "subscribe", "channel": "level2", "product_ids": markets}).decode())
 
 
 def open_session(symbols: Sequence[str], base_url: str | None = None) -> CoinbaseSession:

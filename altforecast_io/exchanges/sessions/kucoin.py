@@ -26,6 +26,7 @@ _BULLET_URL = "https://api.kucoin.com/api/v1/bullet-public"
 _REST = "https://api.kucoin.com/api/v1/market/orderbook/level2_100"
 _OK, _TOO_MANY = "200000", "429000"
 _NS_PER_MS = 1_000_000
+_NOT_FOUND = "404"
 
 _AnyPrice = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
 _Change = tuple[_AnyPrice, Size, int]
@@ -164,11 +165,17 @@ class KucoinSession(JoinedSession):
         return self._delta(line, Delta(first, last, _levels(changes.bids), _levels(changes.asks), data.time), recv_ns)
 
     def _failed(self, head: _Head) -> Sequence[Output]:
-        """One unknown market refuses the whole frame: it is dropped, and the others are asked for again."""
+        """One unknown market refuses the whole frame: it is dropped, and the others are asked for again.
+
+        The answer repeats the frame's topic; where that names several markets, each half is asked for by itself.
+        """
         text = bytes(head.data).decode("utf-8", "replace")
         asked = self._batches.markets(head.id)
         market = asked[0] if len(asked) == 1 else self._named_alone(text, asked)
-        found = list(self._objected(f"{head.code} {text}"[:200], str(head.code) == _TOO_MANY[:3] or sounds_limited(text), market))
+        is_limit = str(head.code) == _TOO_MANY[:3] or sounds_limited(text)
+        if market is None and str(head.code) == _NOT_FOUND and not is_limit and (halves := self._batches.halves(head.id)):
+            return self._frames(halves)
+        found = list(self._objected(f"{head.code} {text}"[:200], is_limit, market))
         if market is not None and not self._is_over:
             found += self._frames(self._batches.without(head.id, market))
         return found

@@ -70,3 +70,12 @@ def test_received_time_without_zone_is_a_bad_frame() -> None:
     made = script("coinbase")
     frame = coinbase_frame(6, BIDS, ()).replace("123456789Z", "123456")
     assert faults(made.session.received(frame, NOW)) == [(FaultReason.BAD_FRAME, None)]
+
+
+def test_received_refused_market_asks_again_for_those_without_a_book() -> None:
+    session = open_session(["BTC-USDT", "FOO-USD", "ETH-USDT"])
+    session.opened(NOW)
+    outputs = session.received('{"type":"error","message":"Failed to subscribe","reason":"FOO-USD is not a valid product"}', NOW)
+    assert faults(outputs) == [(FaultReason.REFUSED, "FOO-USD")]
+    (again,) = [json.loads(output.payload) for output in outputs if isinstance(output, Send)]
+    assert (again["channel"], again["product_ids"]) == ("level2", ["BTC-USDT", "ETH-USDT"])

@@ -95,3 +95,17 @@ def test_answered_unknown_market_is_refused() -> None:
     session.received(kucoin_delta(1, (), ()), NOW)
     body = b'{"code":"900001","msg":"symbol not exists"}'
     assert faults(session.answered("BTC-USDT", 200, body, NOW)) == [(FaultReason.REFUSED, "BTC-USDT")]
+
+
+def test_received_refusal_that_repeats_the_whole_topic_asks_for_each_half() -> None:
+    session = open_session(["BTC-USDT", "FOO-BTC", "ETH-USDT"])
+    subscribed(session)
+    refusal = '{"id":"%s","type":"error","code":404,"data":"topic /market/level2:%s is not found"}'
+    outputs = session.received(refusal % ("1", "BTC-USDT,FOO-BTC,ETH-USDT"), NOW)
+    assert not faults(outputs)
+    again = [json.loads(output.payload) for output in outputs if isinstance(output, Send)]
+    assert [frame["topic"] for frame in again] == ["/market/level2:BTC-USDT", "/market/level2:FOO-BTC,ETH-USDT"]
+    outputs = session.received(refusal % (again[1]["id"], "FOO-BTC,ETH-USDT"), NOW)
+    again = [json.loads(output.payload) for output in outputs if isinstance(output, Send)]
+    assert faults(session.received(refusal % (again[0]["id"], "FOO-BTC"), NOW)) == [(FaultReason.REFUSED, "FOO-BTC")]
+    assert not session.received(f'{{"id":"{again[1]["id"]}","type":"ack"}}', NOW)
