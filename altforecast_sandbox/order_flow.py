@@ -145,22 +145,23 @@ class OrderFlow:
 
     def _side(self, rows: dict[int, int], kept: list[int], side: dict[int, int], target: int, away: int, pin: Pin | None) -> dict[int, int]:
         """Add to `rows` what one side changes besides what is gone; `kept` is best first, `away` the direction off the mid."""
-        rng, gap = self._rng, self._gap
+        rng, gap, draw_one = self._rng, self._gap, self._rng.random
         if not kept or kept[0] != target:
             rows[target] = self._lots(0)
             room = abs(kept[0] - target) if kept else 0
             for _ in range(min(2, room - 1)):
                 rows.setdefault(target + away * rng.randrange(1, room), self._lots(1))
-        for _ in range(rng.randint(*self._habits.churn) if kept else 0):
-            k = min(int(rng.expovariate(1.0) * _DEPTH_SCALE), len(kept) - 1)
-            ticks, draw = kept[k], rng.random()
+        fewest, most = self._habits.churn
+        for _ in range(fewest + int(draw_one() * (most + 1 - fewest)) if kept else 0):
+            k = min(int(-math.log(1.0 - draw_one()) * _DEPTH_SCALE), len(kept) - 1)
+            ticks, draw = kept[k], draw_one()
             if draw < 0.7:
                 rows[ticks] = self._lots(k)
             elif draw < 0.85:
                 if ticks != target:
                     rows[ticks] = 0
             else:
-                near = ticks + away * rng.randint(1, 2 * gap)
+                near = ticks + away * (1 + int(draw_one() * 2 * gap))
                 if near > 0 and near not in side:
                     rows[near] = self._lots(k)
         self._level_out(rows, kept, target, away)
@@ -185,7 +186,8 @@ class OrderFlow:
                 rows[far] = self._lots(i)
 
     def _lots(self, depth: int) -> int:
-        return max(1, int(self._lots_unit * (0.2 + self._rng.expovariate(1.0)) * (1.0 + min(depth, 60) / 15.0)))
+        share = 0.2 - math.log(1.0 - self._rng.random())
+        return max(1, int(self._lots_unit * share * (1.0 + min(depth, 60) / 15.0)))
 
 
 def _best_first(rows: dict[int, int], is_bid: bool) -> Rows:

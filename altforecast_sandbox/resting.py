@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+_REMEMBERED = 1 << 16
+"""Printed numbers kept: the same prices and sizes are sent again and again."""
 Rows = tuple[tuple[int, int], ...]
 """(price in ticks, size in lots), best first; lots 0 means that the level is gone."""
 
@@ -79,6 +82,7 @@ class RestingBook:
         return _fixed(lots, self.amount_digits)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _fixed(value: int, places: int) -> str:
     if places == 0:
         return str(value)

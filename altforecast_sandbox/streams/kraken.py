@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from altforecast_sandbox.coins import Pair
@@ -91,8 +92,12 @@ def checksum(book: RestingBook) -> int:
 
 
 def _time(ms: int) -> str:
-    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}000Z"
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}000Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _spoil(frame: Frame) -> Frame:
