@@ -72,10 +72,11 @@ async def record(
                 left = seconds - (time.monotonic() - began) if seconds else TELL_S
                 await _wait(stop, min(TELL_S, max(left, 0.01)))
                 tell(progress())
+            done = progress()
             for task in work:
                 task.cancel()
         await recorder.close()
-    return progress()
+    return done._replace(frames=recorder.n_frames, lost=recorder.n_lost, size=recorder.size, error=recorder.error)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
