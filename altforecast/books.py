@@ -126,6 +126,12 @@ class Book:
         """Whether the best bid reaches the best ask; False while a side is empty."""
         return bool(self.bid_keys and self.ask_keys) and self.bid_keys[-1] >= -self.ask_keys[-1]
 
+    def top(self, n: int) -> tuple[list[float], list[float], list[float], list[float]]:
+        """Prices and sizes of the best `n` bids, then of the best `n` asks, each best first: the cheapest way out of a book."""
+        last = -n - 1
+        ask_prices = [-key for key in self.ask_keys[:last:-1]]
+        return self.bid_keys[:last:-1], self.bid_sizes[:last:-1], ask_prices, self.ask_sizes[:last:-1]
+
     def bids(self, n: int) -> list[Level]:
         """The best `n` bids, best first."""
         return list(zip(self.bid_keys[: -n - 1 : -1], self.bid_sizes[: -n - 1 : -1], strict=True))

@@ -89,8 +89,7 @@ def ours(session: Session, frames: list[str] | list[bytes]) -> float:
     for frame in frames:
         for output in session.received(frame, 1):
             if type(output) is Book:
-                output.bids(TOP)
-                output.asks(TOP)
+                output.top(TOP)
             elif isinstance(output, Fault):
                 raise SystemExit(f"{session.venue}: {output}")
     return time.process_time() - began
