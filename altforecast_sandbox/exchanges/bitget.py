@@ -11,6 +11,7 @@ from aiohttp import web
 
 from altforecast.types import Timeframe
 from altforecast_sandbox.coins import Pair
+from altforecast_sandbox.exchanges.coin_chains import bitget_coins
 from altforecast_sandbox.exchanges.desk import Desk, Refusal, VenueService, bars, digits, whole_number
 from altforecast_sandbox.faults import Bodies
 
@@ -29,7 +30,7 @@ _RECENT_DAYS = {
 def _routes(desk: Desk) -> dict[str, Any]:
     return {
         "/api/v2/public/time": lambda _: _ok(desk, {"serverTime": str(desk.now_ms())}),
-        "/api/v2/spot/public/coins": lambda _: _ok(desk, []),
+        "/api/v2/spot/public/coins": lambda _: _ok(desk, bitget_coins()),
         "/api/v2/spot/public/symbols": lambda _: _ok(desk, [_listed(p) for p in desk.pairs]),
         "/api/v2/margin/currencies": lambda _: _ok(desk, []),
         "/api/v2/mix/market/contracts": lambda _: _ok(desk, []),

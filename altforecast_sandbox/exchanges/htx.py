@@ -11,6 +11,7 @@ from aiohttp import web
 
 from altforecast.types import Timeframe
 from altforecast_sandbox.coins import Pair
+from altforecast_sandbox.exchanges.coin_chains import htx_currencies
 from altforecast_sandbox.exchanges.desk import Desk, Refusal, VenueService, bars, whole_number
 from altforecast_sandbox.faults import Bodies
 
@@ -38,7 +39,7 @@ def _routes(desk: Desk) -> dict[str, Any]:
     return {
         "/v1/common/timestamp": lambda _: _ok(desk.now_ms()),
         "/v1/common/symbols": lambda _: _ok([_symbol(p) for p in desk.pairs]),
-        "/v2/reference/currencies": lambda _: {"code": 200, "data": []},
+        "/v2/reference/currencies": lambda _: {"code": 200, "data": htx_currencies()},
         "/linear-swap-api/v1/swap_contract_info": lambda _: _ok([_LINEAR]),
         "/swap-api/v1/swap_contract_info": lambda _: _ok([_INVERSE]),
         "/api/v1/contract_contract_info": lambda _: _ok([_FUTURE]),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from altforecast.types import Timeframe
 from altforecast_sandbox.coins import Pair
+from altforecast_sandbox.exchanges.coin_chains import kucoin_currencies
 from altforecast_sandbox.exchanges.desk import Desk, Refusal, VenueService, bars, digits, step, whole_number
 from altforecast_sandbox.faults import Bodies
 
@@ -27,7 +28,7 @@ def _routes(desk: Desk) -> dict[str, Any]:
         "/api/v1/symbols": lambda _: _ok([_listed(p) for p in desk.pairs]),
         "/api/v2/symbols": lambda _: _ok([_listed(p) for p in desk.pairs]),
         "/api/v1/currencies": lambda _: _ok([]),
-        "/api/v3/currencies": lambda _: _ok([]),
+        "/api/v3/currencies": lambda _: _ok(kucoin_currencies()),
         "/api/v1/market/allTickers": lambda _: _ok({"time": desk.now_ms(), "ticker": [_fees(p) for p in desk.pairs]}),
         "/api/v1/contracts/active": lambda _: _ok([]),
         "/api/v1/market/candles": lambda request: _candles(desk, request),
