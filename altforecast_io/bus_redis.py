@@ -90,6 +90,9 @@ class RedisBus:
             with contextlib.suppress(*DOWN):
                 await asyncio.wait_for(self._drain(), TIMEOUT_S)
             await _stop(self._writer)
+            if self._is_feeding:
+                with contextlib.suppress(*DOWN):
+                    await asyncio.wait_for(self._client.delete(self._key("alive")), TIMEOUT_S)
         await self._client.aclose()
 
     # ---- writing

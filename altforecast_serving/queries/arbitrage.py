@@ -69,7 +69,8 @@ async def is_silent(bus: Bus | None) -> list[str]:
 async def live_opportunities(bus: Bus | None, wanted: OpportunityFilter, now: datetime) -> tuple[list[dict[str, Any]], list[str]]:
     """Open opportunities, best net edge first, and warnings."""
     warnings = await is_silent(bus)
-    if bus is None:
+    if bus is None or warnings:
+        # What an ended process left behind is not live.
         return [], warnings
     rows = [live_row(orjson.loads(text), now) for text in (await bus.state(OPPORTUNITIES)).values()]
     return sorted(filter(wanted.allows, rows), key=lambda r: (-r["net_edge_pct"], r["id"])), warnings
@@ -117,7 +118,7 @@ def live_answer(rows: list[dict[str, Any]], warnings: list[str], limit: int) -> 
 async def live_books(bus: Bus | None, symbols: frozenset[str], venues: frozenset[str], depth: int, now: datetime) -> Answer:
     """Books of these symbols and venues (all where empty), in order of symbol and venue, each side cut to `depth`."""
     warnings = await is_silent(bus)
-    if bus is None:
+    if bus is None or warnings:
         return Answer([], warnings=warnings)
     found = [
         _book(orjson.loads(text), depth, now)
@@ -145,7 +146,7 @@ def _book(book: dict[str, Any], depth: int, now: datetime) -> dict[str, Any]:
 async def live_spreads(bus: Bus | None, symbol: str | None) -> Answer:
     """The newest coherent cut: symbols it holds, and of one symbol the edge of every ordered venue pair."""
     warnings = await is_silent(bus)
-    text = (await bus.state(SPREADS)).get("cut") if bus is not None else None
+    text = (await bus.state(SPREADS)).get("cut") if bus is not None and not warnings else None
     if text is None:
         return Answer(None, warnings=warnings or ["no coherent cut yet: fewer than two live books of a symbol"])
     return _spreads(orjson.loads(text), symbol, warnings)
@@ -173,7 +174,7 @@ def _best_symbol(edges: Iterable[dict[str, Any]]) -> str | None:
 async def live_venues(bus: Bus | None) -> Answer:
     """Every venue that realtime knows, in our order of preference."""
     warnings = await is_silent(bus)
-    if bus is None:
+    if bus is None or warnings:
         return Answer([], warnings=warnings)
     rows = [orjson.loads(text) for text in (await bus.state(VENUE_STATES)).values()]
     if not rows and not warnings:

@@ -224,6 +224,7 @@ async def test_is_fed_only_while_someone_writes() -> None:
             await writer.append(FEED, b"1")
             await settled(reader, FEED, 1)
             assert await reader.is_fed()
+        assert not await reader.is_fed()
     await remove_keys(url, namespace)
 
 

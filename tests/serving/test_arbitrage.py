@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import polars as pl
 import pytest
+from anyio.from_thread import start_blocking_portal
 from starlette.testclient import TestClient
 
 from altforecast.tables import TABLES
-from altforecast_io.bus import MemoryBus
+from altforecast_io.bus import Bus, MemoryBus, bus_namespace, open_bus
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
 from altforecast_serving.app import create_app
@@ -152,6 +153,41 @@ def test_routes_with_redis_down_answer_503(make_settings: Callable[..., Settings
         assert response.status_code == 503
         assert "REDIS_URL" in response.json()["detail"]
         assert client.get("/api/stats").status_code == 200
+
+
+def test_routes_over_redis_show_what_another_process_wrote(make_settings: Callable[..., Settings]) -> None:
+    """A writer with a loop of its own stands for the realtime process; the app opens its own connections."""
+    redis = pytest.importorskip("redis")
+    url, namespace = "redis://127.0.0.1:6379/14", bus_namespace("live")
+    try:
+        redis.Redis.from_url(url).ping()
+    except redis.exceptions.ConnectionError:
+        pytest.skip("no Redis at 127.0.0.1:6379")
+
+    async def write_all(bus: Bus) -> None:
+        await write(bus, opportunity("a"))
+        await put_books(bus, book("okx", "BTC-USDT"))
+        await put_venues(bus, venue("okx"))
+        await asyncio.sleep(0.3)
+
+    try:
+        with TestClient(create_app(make_settings(redis_url=url, ws_publish_hz=20))) as client:
+            assert "no realtime process writes" in client.get("/api/venues").json()["warnings"][0]
+            with start_blocking_portal() as portal, portal.wrap_async_context_manager(open_bus(url, namespace)) as bus:
+                portal.call(write_all, bus)
+                assert ids(client.get("/api/arbitrage/opportunities").json()) == ["a"]
+                assert [b["exchange"] for b in client.get("/api/arbitrage/books").json()["data"]] == ["okx"]
+                assert client.get("/api/venues").json()["warnings"] == []
+                with client.websocket_connect("/ws/books") as socket:
+                    message = socket.receive_json()
+                    while not message.get("books"):
+                        message = socket.receive_json()
+                    assert message["books"][0]["symbol"] == "BTC-USDT"
+            assert client.get("/api/arbitrage/opportunities").json()["data"] == []
+    finally:
+        keys = list(redis.Redis.from_url(url).scan_iter(f"{namespace}:*"))
+        if keys:
+            redis.Redis.from_url(url).delete(*keys)
 
 
 def typed_rows(table: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
