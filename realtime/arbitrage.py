@@ -29,6 +29,8 @@ from realtime import metrics
 OUTBOX_MAX = 2048
 """Events that wait for the bus; the oldest are dropped and counted."""
 MINUTE_NS = 60 * NS_PER_S
+SOONEST_S = 0.001
+"""What is due already is looked at after this, so that a due time that does not move cannot keep the loop busy."""
 OPENINGS_KEPT = 100_000
 """Openings of the last minute that are remembered for the rate."""
 
@@ -145,7 +147,7 @@ class Engine:
         if self._due is not None:
             self._due.cancel()
         self._due_ns = due
-        self._due = self._loop.call_later(max(due - now, 0) / NS_PER_S, self._capture)
+        self._due = self._loop.call_later(max((due - now) / NS_PER_S, SOONEST_S), self._capture)
 
     def _capture(self) -> None:
         self._due = None

@@ -24,7 +24,8 @@ from altforecast_io.exchanges.sessions.registry import NATIVE_VENUES, open_sessi
 from altforecast_io.settings import Settings
 from realtime.arbitrage import Engine, open_engine, terms_of
 from realtime.board import Board, keep_looking
-from realtime.ccxt_feed import ccxt_dial, is_known
+from realtime.ccxt_feed import ccxt_dial
+from realtime.ccxt_source import is_known
 from realtime.feed_plan import Planned, plan_feeds
 from realtime.feeds import Feed, Pace, Tools
 from realtime.landing_writer import LandingWriter
@@ -160,7 +161,8 @@ def _recorder(settings: Settings) -> Recorder:
 async def _settle() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     await asyncio.sleep(SETTLED_S)
-    gc.collect()
+    # only the young: a full collection would stop the loop for longer than a book may be late
+    gc.collect(1)
     gc.freeze()
 
 

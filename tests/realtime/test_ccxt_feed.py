@@ -17,8 +17,9 @@ from altforecast.book_health import HealthRules
 from altforecast.books import BookState
 from altforecast_io.exchanges.feed_limits import LIMITS
 from realtime.board import Board
-from realtime.ccxt_feed import CcxtConnection, Source, is_known, load_pro
+from realtime.ccxt_feed import CcxtConnection
 from realtime.ccxt_guard import BOOK_READERS, MESSAGE_READERS, SequenceGuard, disagreement, kraken_checksum
+from realtime.ccxt_source import Source, is_known, load_pro
 from realtime.feeds import Feed, Pace, Shard, Tools
 from tests.realtime.venue_toy import http_client, until
 

@@ -147,8 +147,6 @@ async def test_venue_that_refuses_connections_for_ever_touches_no_other() -> Non
 
 async def test_refused_symbol_leaves_its_neighbours_alone() -> None:
     async with sandbox(book_rate=15.0) as on:
-        on.start("native", symbols=[])
-        await on.all_live()
         on.start("native", VENUES, ["NOPE-USDT", "ETH-USDT"])
         await until(lambda: not {v for v in VENUES if "NOPE-USDT" not in on.board.venues[v].refused} or None, 20)
         await on.all_live()
