@@ -30,5 +30,5 @@ class Fault:
     """When a stream first met it [s of the hub's clock]; set by the sandbox."""
 
     def is_for(self, service: str, symbol: str = "") -> bool:
-        """Whether it concerns a service and, where both name one, a symbol."""
-        return self.service in (service, EVERY_SERVICE) and (not self.symbol or not symbol or self.symbol == symbol)
+        """Whether it concerns a service and a symbol; frames that belong to no symbol only where the switch names none."""
+        return self.service in (service, EVERY_SERVICE) and self.symbol in ("", symbol)

@@ -170,7 +170,7 @@ class Hub:
             stream.use(fault, fault.service)
 
     def _close_all(self, fault: Fault) -> None:
-        for connection in [c for c in self.connections if fault.is_for(c.venue)]:
+        for connection in [c for c in self.connections if fault.is_for(c.venue, fault.symbol)]:
             self._forget(connection)
             connection.close(_GOING_AWAY)
 
