@@ -26,7 +26,7 @@ _BULLET_URL = "https://api.kucoin.com/api/v1/bullet-public"
 _REST = "https://api.kucoin.com/api/v1/market/orderbook/level2_100"
 _OK, _TOO_MANY = "200000", "429000"
 _NS_PER_MS = 1_000_000
-_NOT_FOUND = "404"
+_NOT_FOUND, _TOO_MANY_TOPICS = "404", "509"
 
 _AnyPrice = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
 _Change = tuple[_AnyPrice, Size, int]
@@ -172,7 +172,7 @@ class KucoinSession(JoinedSession):
         text = bytes(head.data).decode("utf-8", "replace")
         asked = self._batches.markets(head.id)
         market = asked[0] if len(asked) == 1 else self._named_alone(text, asked)
-        is_limit = str(head.code) == _TOO_MANY[:3] or sounds_limited(text)
+        is_limit = str(head.code) in (_TOO_MANY[:3], _TOO_MANY_TOPICS) or sounds_limited(text)
         if market is None and str(head.code) == _NOT_FOUND and not is_limit and (halves := self._batches.halves(head.id)):
             return self._frames(halves)
         found = list(self._objected(f"{head.code} {text}"[:200], is_limit, market))

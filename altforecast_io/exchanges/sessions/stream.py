@@ -178,7 +178,7 @@ class StreamSession(ABC):
 def sounds_limited(text: str) -> bool:
     """Whether a venue's message says that we ask too much."""
     lower = text.lower()
-    return any(words in lower for words in ("too many", "too frequent", "rate limit", "ratelimit", "too_many"))
+    return any(words in lower for words in ("too many", "too frequent", "rate limit", "ratelimit", "too_many", "msg rate"))
 
 
 def inflate(payload: str | bytes) -> str | bytes:

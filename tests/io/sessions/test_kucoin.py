@@ -109,3 +109,10 @@ def test_received_refusal_that_repeats_the_whole_topic_asks_for_each_half() -> N
     again = [json.loads(output.payload) for output in outputs if isinstance(output, Send)]
     assert faults(session.received(refusal % (again[0]["id"], "FOO-BTC"), NOW)) == [(FaultReason.REFUSED, "FOO-BTC")]
     assert not session.received(f'{{"id":"{again[1]["id"]}","type":"ack"}}', NOW)
+
+
+def test_received_too_many_topics_is_a_limit() -> None:
+    session = open_session(["BTC-USDT", "ETH-USDT"])
+    session.opened(NOW)
+    told = '{"id":"1","type":"error","code":509,"data":"exceed max subscription count limitation of 400 per session"}'
+    assert faults(session.received(told, NOW)) == [(FaultReason.LIMITED, None)]
