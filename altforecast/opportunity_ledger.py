@@ -100,6 +100,8 @@ class Ledger:
         self._ended: dict[Life, None] = {}
         self._due: list[tuple[int, int, int, Life]] = []
         self._throttled: dict[What, Life] = {}
+        self._held_ns = 0
+        """Nothing that is held back may be told before this."""
         self._n = 0
         self.n_refused = 0
         self.n_given_up = 0
@@ -130,6 +132,7 @@ class Ledger:
         if self._is_to_be_told(life, now_ns):
             return self._tell(life, now_ns)
         self._throttled[what] = life
+        self._held_ns = min(self._held_ns, life.told_ns + int(self._params.update_ms * NS_PER_MS))
         return None
 
     def _open(
@@ -165,8 +168,13 @@ class Ledger:
 
     def tell_throttled(self, now_ns: int) -> list[OpportunityEvent]:
         """Changes that were held back and may be told now."""
+        if now_ns < self._held_ns:
+            return []
         ready = [life for life in self._throttled.values() if self._is_to_be_told(life, now_ns)]
-        return [self._tell(life, now_ns) for life in sorted(ready, key=lambda one: one.what)]
+        events = [self._tell(life, now_ns) for life in sorted(ready, key=lambda one: one.what)]
+        oldest = min((life.told_ns for life in self._throttled.values()), default=now_ns)
+        self._held_ns = oldest + int(self._params.update_ms * NS_PER_MS)
+        return events
 
     def close(self, what: What, reason: str, now_ns: int) -> OpportunityEvent | None:
         """The end of what is open, with its last figures; None where it is not open."""
