@@ -75,11 +75,12 @@ def worth_telling(found: Sequence[Found], at_least: Thresholds) -> list[Found]:
     return sorted(chosen, key=lambda f: (-f.profit_usdt, f.id))
 
 
-def digest_text(found: Sequence[Found], minutes: float, environment: str) -> str:
-    """The message for opportunities in order; empty where there are none. Sandbox data say so first."""
+def digest_text(found: Sequence[Found], seconds: int, environment: str) -> str:
+    """The message for the opportunities of so many seconds, in order; empty where there are none. Sandbox data say so first."""
     if not found:
         return ""
-    head = f"Arbitrage, last {minutes:g} min: {len(found)} above the thresholds"
+    span = f"{seconds} s" if seconds < 120 else f"{seconds / 60:g} min"
+    head = f"Arbitrage, last {span}: {len(found)} above the thresholds"
     lines = [head if environment == "live" else f"SANDBOX, nothing here is real. {head}"]
     lines += [_line(f) for f in found[:SHOWN]]
     if len(found) > SHOWN:

@@ -76,7 +76,7 @@ def is_on(settings: Settings) -> str:
 def post_digest(store: Store, found: list[Found], settings: Settings, now: datetime) -> int:
     """Put the interval's message into the outbox of everybody; the number of messages. Twice for one interval is once."""
     at_least = Thresholds(settings.digest_min_edge_pct, settings.digest_min_profit_usdt)
-    text = digest_text(worth_telling(found, at_least), settings.digest_interval_sec / 60, settings.environment)
+    text = digest_text(worth_telling(found, at_least), settings.digest_interval_sec, settings.environment)
     if not text:
         return 0
     interval = int(now.timestamp()) // settings.digest_interval_sec

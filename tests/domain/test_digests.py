@@ -18,7 +18,7 @@ def found(name: str = "a", **changes: Any) -> Found:
 
 
 def test_digest_text_names_venues_edge_profit_life_and_risks() -> None:
-    text = digest_text([found(), found("b", lifetime_ms=950, flags=("thin", "new_flag"))], 5, "live")
+    text = digest_text([found(), found("b", lifetime_ms=950, flags=("thin", "new_flag"))], 300, "live")
     assert text.splitlines() == [
         "Arbitrage, last 5 min: 2 above the thresholds",
         "BTC-USDT okx → kraken: 0.31 %, 1,234 USDT, open",
@@ -28,23 +28,27 @@ def test_digest_text_names_venues_edge_profit_life_and_risks() -> None:
 
 @pytest.mark.parametrize(("ms", "words"), [(1500, "1.5 s"), (90_000, "1.5 min")])
 def test_digest_text_spans(ms: int, words: str) -> None:
-    assert f"lived {words}" in digest_text([found(lifetime_ms=ms)], 5, "live")
+    assert f"lived {words}" in digest_text([found(lifetime_ms=ms)], 300, "live")
 
 
 def test_digest_text_of_a_triangle_names_its_venue_once() -> None:
-    assert "A>B>C>A okx: " in digest_text([found(type="triangular", symbol="A>B>C>A", sell_exchange="okx")], 5, "live")
+    assert "A>B>C>A okx: " in digest_text([found(type="triangular", symbol="A>B>C>A", sell_exchange="okx")], 300, "live")
 
 
 def test_digest_text_of_the_sandbox_says_so_first() -> None:
-    assert digest_text([found()], 5, "sandbox").startswith("SANDBOX, nothing here is real.")
+    assert digest_text([found()], 300, "sandbox").startswith("SANDBOX, nothing here is real.")
+
+
+def test_digest_text_of_a_short_interval_counts_seconds() -> None:
+    assert digest_text([found()], 10, "live").startswith("Arbitrage, last 10 s: 1 above")
 
 
 def test_digest_text_empty() -> None:
-    assert digest_text([], 5, "live") == ""
+    assert digest_text([], 300, "live") == ""
 
 
 def test_digest_text_is_bounded() -> None:
-    lines = digest_text([found(str(i)) for i in range(500)], 5, "live").splitlines()
+    lines = digest_text([found(str(i)) for i in range(500)], 300, "live").splitlines()
     assert len(lines) == SHOWN + 2
     assert lines[-1] == f"and {500 - SHOWN} more"
 
