@@ -141,6 +141,15 @@ def reason_of(error_name: str, venue: str) -> FaultReason:
 
 
 def disagreement(before: Levels, after: Levels, told: Levels, depth: int = 20) -> int:
-    """Levels among the best `depth` that the venue tells and we had neither before asking nor after the answer [count]."""
-    ours = {(level[0], level[1]) for level in (*before, *after)}
-    return sum((level[0], level[1]) not in ours for level in told[:depth])
+    """Levels among the best `depth` on which a venue's book and ours differ, whatever changed while we asked [count].
+
+    Counted are levels that the venue tells and we had neither before asking nor after the answer, and levels that we had both
+    times within the reach of what it tells, and it does not tell.
+    """
+    best = [(level[0], level[1]) for level in told[:depth]]
+    ours_before, ours_after = ({(level[0], level[1]) for level in ours} for ours in (before, after))
+    missing = sum(level not in ours_before and level not in ours_after for level in best)
+    if not best:
+        return missing
+    low, high = sorted((best[0][0], best[-1][0]))
+    return missing + sum(low <= price <= high and (price, size) not in best for price, size in ours_before & ours_after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from altforecast.book_health import HealthRules, Step
 from altforecast.books import Book, BookState
@@ -227,3 +228,23 @@ def test_symbols_on_asks_dollars_where_dollars_are_traded() -> None:
     assert symbols_on(LIMITS["coinbase"], wanted) == ("BTC-USDT", "BTC-USD", "ETH-BTC")
     assert symbols_on(LIMITS["upbit"], wanted) == ("BTC-USDT", "ETH-BTC", "BTC-KRW")
     assert symbols_on(LIMITS["binance"], wanted, traded={"BTC-USD"}) == ("BTC-USD",)
+
+
+def test_metrics_count_what_the_board_saw() -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    before = value("orderbook_gap_events_total", venue="kraken"), value("ws_reconnects_total", venue="kraken", reason="gap")
+    crossed, messages = value("crossed_total", venue="okx"), value("book_messages_total", venue="okx")
+    scene = Scene()
+    scene.board.withdraw(scene.links["kraken"], Fault(FaultReason.GAP, "BTC-USD", "hole"))
+    scene.board.closed(scene.links["kraken"], "gap")
+    scene.board.note_fault("okx", Fault(FaultReason.CROSSED, "BTC-USD", "bid above ask"))
+    scene.pass_s(0.25)
+    assert value("orderbook_gap_events_total", venue="kraken") == before[0] + 1
+    assert value("ws_reconnects_total", venue="kraken", reason="gap") == before[1] + 1
+    assert value("crossed_total", venue="okx") == crossed + 1
+    assert value("book_messages_total", venue="okx") == messages + 1
+    assert value("book_age_ms", venue="okx") == 250.0
+    assert value("live_books", venue="kraken") == 0.0
+    assert value("md_lag_ms_count", venue="okx") > 0

@@ -212,7 +212,9 @@ def test_kraken_checksum_of_the_documented_example() -> None:
     assert kraken_checksum(bids, asks, 5, 8) == 974947235
 
 
-def test_disagreement_counts_what_we_had_neither_before_nor_after() -> None:
+def test_disagreement_counts_what_no_change_in_between_explains() -> None:
     before, after = [(100.0, 1.0), (99.0, 2.0)], [(100.0, 3.0), (99.0, 2.0)]
     assert disagreement(before, after, [(100.0, 3.0), (99.0, 2.0)]) == 0
-    assert disagreement(before, after, [(100.0, 1.0), (99.5, 2.0)]) == 1
+    assert disagreement(before, after, [(100.0, 1.0), (99.5, 2.0), (99.0, 2.0)]) == 1
+    assert disagreement(before, after, [(100.0, 1.0), (98.0, 2.0)]) == 2, "one that we lack, and one that lingers"
+    assert disagreement(before, after, [(100.0, 1.0)]) == 0, "beyond its reach the venue tells nothing"
