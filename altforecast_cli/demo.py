@@ -26,6 +26,7 @@ from altforecast_io.clock import utc_now
 from altforecast_io.dagster_home import write_dagster_home
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
+from altforecast_sandbox.telegram import TOKEN
 
 DEMO_SECRET = "sandbox-demo"
 BANNER = "SANDBOX: simulated market, no real prices"
@@ -33,12 +34,16 @@ FASTEST = Timeframe.M15
 POSTED_AS_ALERTS = timedelta(hours=2)
 """The newest part of the history comes as alerts, so that the main flow is seen at once."""
 LONGEST_CATCH_UP = timedelta(days=2)
+PLANTS_PER_HOUR = 2400
+"""Planted arbitrage: many are too small for the costs of a transfer, so that a few a minute remain to be seen."""
+DEMO_CHAT = 1
+"""Chat of the stand-in Telegram that gets the digests; they are shown at its `_messages`."""
 
 
 @contextmanager
 def sandbox_servers(seed: int, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Start the stand-in servers and give their addresses; stops them at the end."""
-    command = [sys.executable, "-m", "altforecast_sandbox", "--seed", str(seed), "--port", "0"]
+    command = [sys.executable, "-m", "altforecast_sandbox", "--seed", str(seed), "--port", "0", "--plants-per-hour", str(PLANTS_PER_HOUR)]
     process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""
@@ -59,6 +64,12 @@ def demo_variables(addresses: dict[str, Any]) -> dict[str, str]:
         "EXCHANGE_BASE_URLS": ",".join(f"{venue}={url}" for venue, url in addresses["venues"].items()),
         "CONTEXT_BTC_DOMINANCE_URL": addresses["coingecko"] + "/api/v3/global",
         "CONTEXT_FEAR_GREED_URL": addresses["alternative_me"] + "/fng/?limit=1",
+        "TELEGRAM_API_URL": addresses["telegram"],
+        "TELEGRAM_BOT_TOKEN": TOKEN,
+        "ADMIN_CHAT_ID": str(DEMO_CHAT),
+        # Cheap transfers and a low bar: simulated opportunities are to be seen, real ones are rarer.
+        "WITHDRAW_COST_USDT": "1",
+        "MIN_NET_EDGE_PCT": "0.05",
         "SECRET_WEBHOOK_TOKEN": DEMO_SECRET,
         "EXCHANGE": "binance",
     }

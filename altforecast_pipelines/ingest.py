@@ -186,5 +186,6 @@ def _accounts(result: dg.ExecuteInProcessResult) -> Iterator[TableAccount]:
 def _warnings(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed:
-            metadata = {k: v.value for k, v in evaluation.metadata.items()}
-            yield f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}: {metadata}"
+            told = {k: v.value for k, v in evaluation.metadata.items()}
+            name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+            yield f"{name}: {told.get('rows_broken', '?')} rows in {told.get('files', '?')} files; first: {told.get('first', '?')}"
