@@ -1,0 +1,232 @@
+"""The point-in-time feature matrix: what could be known at each bar's close, free of price and volume scale.
+
+What belongs here: features as pure functions of a bar grid, each looking back a bounded number of bars; missing stays missing. What
+does not: targets (`forecast_targets`) and the proof that no feature sees the future (`look_ahead`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from altforecast.bar_grid import BarGrid, bar_variance, log_returns
+from altforecast.forecast_params import VARIANCE_FLOOR, FeatureParams, feature_params
+from altforecast.rolling import lag, rolling_max, rolling_mean, rolling_min
+from altforecast.table_schema import TS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Named = Iterator[tuple[str, Floats]]
+
+MIN_MEMBERS = 3
+"""Series that must be known at a moment before anything is said about the market."""
+_RATIO_FLOOR = 0.01
+"""Added to volume ratios before the logarithm: a bar without trades is low, not minus infinity."""
+_RSI_BARS = 14
+_RETURN_BARS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """One row of features per slot and series."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+    """Shape (time, series, features); NaN where a feature is not known."""
+    known_at: Ints
+    """First moment at which the row could be known [ms], shape (time,)."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What several groups of features share."""
+
+    grid: BarGrid
+    params: FeatureParams
+    variance: Floats
+    returns: Floats
+    logs: Floats
+    """ln of the close."""
+    turnover: Floats
+    """Volume in quote units."""
+    log_variance: tuple[Floats, ...]
+    """Of each window of the parameters."""
+    sd: Floats
+    """Standard deviation per bar over the day window."""
+
+
+def build_features(grid: BarGrid, last: int | None = None) -> FeatureMatrix:
+    """All features of a grid; `last` keeps only so many rows at the end (all are computed, give a grid with enough warm-up).
+
+    Rows beyond `feature_params(...).lookback_bars` from the start of the grid equal those of a longer grid to rounding.
+    """
+    base = _base(grid, feature_params(grid.timeframe))
+    keep = slice(0 if last is None else max(len(grid.ts) - last, 0), None)
+    shape = (len(grid.ts[keep]), len(grid.series))
+    named = {name: np.broadcast_to(values[keep], shape) for group in _GROUPS for name, values in group(base)}
+    values = np.empty((*shape, len(named)), dtype=np.float32)
+    for column, block in enumerate(named.values()):
+        values[:, :, column] = block
+    return FeatureMatrix(tuple(named), values, grid.known_at[keep])
+
+
+def feature_frame(grid: BarGrid, matrix: FeatureMatrix) -> pl.DataFrame:
+    """The matrix as rows (ts, symbol, exchange, timeframe, known_at, one column per feature) of the bars that exist; NaN is null."""
+    ts = grid.ts[len(grid.ts) - len(matrix.values) :]
+    row, column = np.nonzero(~np.isnan(grid.close[len(grid.ts) - len(ts) :]))
+    symbols, exchanges = np.array([s for s, _ in grid.series]), np.array([e for _, e in grid.series])
+    keys = pl.DataFrame(
+        {"ts": ts[row], "symbol": symbols[column], "exchange": exchanges[column], "known_at": matrix.known_at[row]},
+    ).with_columns(pl.col("ts", "known_at").cast(TS), pl.lit(grid.timeframe.value).alias("timeframe"))
+    values = pl.DataFrame(matrix.values[row, column], schema=list(matrix.names)).fill_nan(None)
+    return pl.concat([keys, values], how="horizontal").sort("symbol", "exchange", "ts")
+
+
+def log_variances(variance: Floats, params: FeatureParams) -> tuple[Floats, ...]:
+    """ln of the mean bar variance over each window, shapes (time, series); NaN where a window is less than half known."""
+    return tuple(np.log(rolling_mean(variance, bars, params.fill_frac) + VARIANCE_FLOOR) for bars in params.variance_windows)
+
+
+def market_mean(values: Floats, min_members: int = MIN_MEMBERS) -> Floats:
+    """Mean over the series known at each moment, shape (time, 1); NaN with fewer than min_members."""
+    known = ~np.isnan(values)
+    counts = known.sum(axis=1, keepdims=True)
+    sums = np.where(known, values, 0.0).sum(axis=1, keepdims=True)
+    return np.asarray(np.where(counts >= min_members, sums / np.maximum(counts, 1), np.nan))
+
+
+def _base(grid: BarGrid, params: FeatureParams) -> _Base:
+    variance = bar_variance(grid)
+    levels = log_variances(variance, params)
+    return _Base(grid, params, variance, log_returns(grid), np.log(grid.close), grid.volume * grid.close, levels, np.exp(levels[2] / 2.0))
+
+
+def _volatility(b: _Base) -> Named:
+    names = ("bar", "few", "day", "week", "month")
+    levels = dict(zip(names, b.log_variance, strict=True))
+    yield from ((f"logvar_{name}", values) for name, values in levels.items())
+    yield "logvar_few_day", levels["few"] - levels["day"]
+    yield "logvar_bar_day", levels["bar"] - levels["day"]
+    yield "logvar_day_week", levels["day"] - levels["week"]
+    yield "logvar_week_month", levels["week"] - levels["month"]
+    for bars in (2, 8):
+        yield f"logvar_{bars}_day", np.log(rolling_mean(b.variance, bars) + VARIANCE_FLOOR) - levels["day"]
+    yield "logvar_3days_week", np.log(rolling_mean(b.variance, 3 * b.params.day) + VARIANCE_FLOOR) - levels["week"]
+    yield "logvar_day_before", lag(levels["day"], b.params.day) - levels["week"]
+
+
+def _volatility_path(b: _Base) -> Named:
+    bar, day = b.log_variance[0], b.log_variance[2]
+    for name, bars in (("1", 1), ("2", 2), ("3", 3), ("same_time", b.params.day - 1), ("same_week_time", b.params.week - 1)):
+        yield f"logvar_lag_{name}", lag(bar, bars) - day
+    same_time = np.stack([lag(bar, n * b.params.day - 1) for n in range(1, 8)])
+    yield "logvar_same_time_week", _mean_of_known(same_time) - b.log_variance[3]
+    for name, bars in (("day", b.params.day), ("week", b.params.week)):
+        mean = rolling_mean(bar, bars)
+        yield f"vol_of_vol_{name}", np.sqrt(np.maximum(rolling_mean(bar * bar, bars) - mean * mean, 0.0))
+
+
+def _mean_of_known(stack: Floats) -> Floats:
+    known = ~np.isnan(stack)
+    counts = known.sum(axis=0)
+    return np.asarray(np.where(counts > 0, np.where(known, stack, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan))
+
+
+def _returns(b: _Base) -> Named:
+    for bars in (*_RETURN_BARS, b.params.day, 3 * b.params.day, b.params.week, b.params.month):
+        value = (b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars))
+        yield f"return_{bars}", value
+        if bars != 2:
+            yield f"abs_return_{bars}", np.abs(value)
+    squared = b.returns**2
+    falls = np.where(np.isnan(squared), np.nan, np.where(b.returns < 0, squared, 0.0))
+    for name, bars, level in (("day", b.params.day, b.log_variance[2]), ("week", b.params.week, b.log_variance[3])):
+        close_variance = rolling_mean(squared, bars) + VARIANCE_FLOOR
+        yield f"downside_{name}", rolling_mean(falls, bars) / close_variance
+        yield f"close_to_range_{name}", np.log(close_variance) - level
+
+
+def _position(b: _Base) -> Named:
+    g = b.grid
+    width = g.high - g.low
+    with np.errstate(invalid="ignore", divide="ignore"):
+        yield "close_in_bar", np.where(width > 0, (2.0 * g.close - g.high - g.low) / width, np.where(np.isnan(width), np.nan, 0.0))
+        for name, bars in (("day", b.params.day), ("week", b.params.week)):
+            high, low = rolling_max(g.high, bars), rolling_min(g.low, bars)
+            yield f"position_{name}", np.where(high > low, (g.close - low) / (high - low), np.nan)
+            yield f"range_{name}", np.log(np.log(high / low) + VARIANCE_FLOOR) - b.log_variance[3] / 2.0
+    up, down = np.maximum(b.returns, 0.0), np.maximum(-b.returns, 0.0)
+    mean_up, mean_down = rolling_mean(up, _RSI_BARS), rolling_mean(down, _RSI_BARS)
+    yield "rsi", mean_up / (mean_up + mean_down + VARIANCE_FLOOR)
+    yield "trend_12_26", (rolling_mean(b.logs, 12) - rolling_mean(b.logs, 26)) / b.sd
+    yield "trend_week", (b.logs - rolling_mean(b.logs, b.params.week)) / b.sd
+
+
+def _volume(b: _Base) -> Named:
+    day, week, month = (rolling_mean(b.turnover, bars) for bars in (b.params.day, b.params.week, b.params.month))
+    few, size = rolling_mean(b.turnover, b.params.variance_windows[1]), rolling_mean(np.abs(b.returns), b.params.day)
+    yield "volume_bar_day", _log_ratio(b.turnover, day)
+    yield "volume_few_day", _log_ratio(few, day)
+    yield "volume_day_week", _log_ratio(day, week)
+    yield "volume_week_month", _log_ratio(week, month)
+    yield "volume_same_time", _log_ratio(lag(b.turnover, b.params.day - 1), day)
+    yield "illiquidity", _log_ratio(size, rolling_mean(np.abs(b.returns), b.params.month)) - _log_ratio(day, month)
+
+
+def _log_ratio(part: Floats, whole: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(whole > 0, np.log(part / whole + _RATIO_FLOOR), np.nan)
+
+
+def _market(b: _Base) -> Named:
+    bar, few, day = b.log_variance[:3]
+    means = [market_mean(level) for level in (bar, few, day)]
+    yield from ((f"market_logvar_{name}", mean) for name, mean in zip(("bar", "few", "day"), means, strict=True))
+    yield "logvar_bar_to_market", bar - means[0]
+    yield "logvar_day_to_market", day - means[2]
+    mean = market_mean(b.returns)
+    spread = np.sqrt(np.maximum(market_mean(b.returns**2) - mean**2, 0.0))
+    yield "market_dispersion", np.log(spread + VARIANCE_FLOOR) - means[2] / 2.0
+    yield "market_return", mean / np.exp(means[2] / 2.0)
+    yield "return_to_market", (b.returns - mean) / b.sd
+    yield "breadth", market_mean(np.where(np.isnan(b.returns), np.nan, np.where(b.returns > 0, 1.0, 0.0)))
+    volume = (_log_ratio(b.turnover, rolling_mean(b.turnover, b.params.day)), b.params.variance_windows[1])
+    yield "market_volume_bar", market_mean(volume[0])
+    yield "market_volume_few", market_mean(rolling_mean(volume[0], volume[1]))
+
+
+def _leader(b: _Base) -> Named:
+    """Of the first BTC series; missing columns where the grid has none."""
+    at = b.grid.leader
+
+    def column(values: Floats) -> Floats:
+        return np.full((len(values), 1), np.nan) if at is None else values[:, [at]]
+
+    for name, level in zip(("bar", "few", "day", "week", "month"), b.log_variance, strict=True):
+        yield f"leader_logvar_{name}", column(level)
+    for bars in (1, b.params.day):
+        yield f"leader_return_{bars}", column((b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars)))
+    leader = np.broadcast_to(column(b.returns), b.returns.shape)
+    both = b.returns * leader
+    x, y = np.where(np.isnan(both), np.nan, b.returns), np.where(np.isnan(both), np.nan, leader)
+    week = b.params.week
+    mx, my = rolling_mean(x, week), rolling_mean(y, week)
+    scale = np.sqrt(np.maximum(rolling_mean(x * x, week) - mx * mx, 0.0) * np.maximum(rolling_mean(y * y, week) - my * my, 0.0))
+    yield "leader_correlation", (rolling_mean(both, week) - mx * my) / (scale + VARIANCE_FLOOR**2)
+
+
+def _calendar(b: _Base) -> Named:
+    minutes = b.grid.ts // 60_000
+    weekday = (minutes // 1440 + 3) % 7
+    yield "time_of_day", (minutes % 1440 / 60.0)[:, None]
+    yield "weekday", weekday[:, None].astype(np.float64)
+    yield "time_of_week", (weekday * 24 + minutes % 1440 / 60.0)[:, None]
+
+
+_GROUPS: tuple[Callable[[_Base], Named], ...] = (
+    _volatility, _volatility_path, _returns, _position, _volume, _market, _leader, _calendar,
+)  # fmt: skip
