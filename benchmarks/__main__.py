@@ -19,7 +19,15 @@ HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent / "docs" / "performance.md"
 TIMEOUT_SEC = 1200
 LOCAL_BROKER = "amqp://guest:guest@127.0.0.1:5672//"
-VARIANTS: dict[str, list[list[str]]] = {"bench_latency": [[], ["--broker", LOCAL_BROKER]]}
+REAL_DATA = os.environ.get("ALTFORECAST_REAL_DATA", "")
+CRYPTOFEED = os.environ.get("CRYPTOFEED_PYTHON", "")
+"""An interpreter that has cryptofeed, if one is to be compared with."""
+VARIANTS: dict[str, list[list[str]]] = {
+    "bench_latency": [[], ["--broker", LOCAL_BROKER]],
+    "bench_arbitrage": [["--data", REAL_DATA] if REAL_DATA else []],
+    "bench_book_sessions": [["--cryptofeed-python", CRYPTOFEED] if CRYPTOFEED else []],
+    "bench_incident_day": [["--feed", "native"], ["--feed", "ccxt"]],
+}
 """Arguments of the runs of a script; one run without arguments where it is not named."""
 
 
@@ -42,6 +50,43 @@ GOALS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("alert to derived signals, RabbitMQ, median [s]", "<= 1.5", lambda r: r["bench_latency"][1]["median_s"]),
     ("make demo, empty caches, to the first divergence [s]", "< 180", lambda r: r["bench_demo"][0]["cold_to_first_divergence_s"]),
     ("realtime process in the demo [MB]", "< 300", lambda r: r["bench_demo"][0]["realtime_rss_mb"]),
+    (
+        "order book: decode, apply, top 50 of real BTCUSDT frames, times faster than ccxt.pro",
+        ">= 3",
+        lambda r: r["bench_book_sessions"][0]["ratio_to_ccxt"],
+    ),
+    (
+        "the same, times faster than cryptofeed without its export",
+        ">= 2",
+        lambda r: r["bench_book_sessions"][0]["ratio_to_cryptofeed_without_its_export"],
+    ),
+    (
+        "one book update through the engine, times cheaper than a numpy full scan",
+        ">= 300",
+        lambda r: r["bench_arbitrage"][0]["ratio_full_scan"],
+    ),
+    ("the same, share of decode and apply", "<= 0.25", lambda r: r["bench_arbitrage"][0]["share_of_decode_and_apply"]),
+    (
+        "triangles by index, times faster than enumerating cycles of 57 symbols",
+        ">= 1000",
+        lambda r: r["bench_arbitrage"][0]["ratio_triangles"],
+    ),
+    ("frame to published opportunity in process, p99 [ms]", "< 1", lambda r: r["bench_arbitrage"][0]["frame_to_published_p99_ms"]),
+    (
+        "recorder, share of the handler's CPU on real Binance frames",
+        "<= 0.10",
+        lambda r: r["bench_recorder"][0]["recorder_share_of_handler"],
+    ),
+    (
+        "1,000 WebSocket clients at 4 Hz: CPU per delivery against websockets.broadcast",
+        "<= 3",
+        lambda r: r["bench_fanout"][0]["ratio_us_per_delivery"],
+    ),
+    ("14 venues x 50 symbols for ten minutes [messages/s]", ">= 5700", lambda r: r["bench_realtime"][0]["messages_per_s"]),
+    ("the same, cores of the realtime process", "< 1", lambda r: r["bench_realtime"][0]["realtime_cores"]),
+    ("the same, worst stall of the loop [ms]", "< 50", lambda r: r["bench_realtime"][0]["worst_loop_lag_ms"]),
+    ("day of incidents: share of planted opportunities found", "1", lambda r: r["bench_incident_day"][0]["recall"]),
+    ("the same, false ones", "0", lambda r: r["bench_incident_day"][0]["false"]),
 )
 """What is asked, its bar, and where the figure stands in the results."""
 

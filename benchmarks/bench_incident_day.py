@@ -66,6 +66,7 @@ async def _day(there: Mapping[str, Any], base: str, pid: int) -> tuple[dict[str,
     truth = await asyncio.to_thread(get_json, there["truth"])
     await asyncio.sleep(1.0)
     listener.cancel()
+    await asyncio.gather(listener, return_exceptions=True)
     found = detections(events)
     verdict = judge(truth["plants"], found, SCRIPT, began)
     delays = sorted(verdict.delays_ms)
