@@ -6,6 +6,7 @@ What belongs here: which assets and ops run together. What does not: when (`sens
 import dagster as dg
 
 from altforecast_pipelines.replays import replay_grid
+from altforecast_pipelines.transfers import transfer_terms
 from altforecast_pipelines.upkeep import fetch_bars, refill_gaps, tidy
 
 EVERYTHING_FROM_BARS = (
@@ -57,4 +58,4 @@ def tidy_up() -> None:
     tidy()
 
 
-JOBS = (on_bars, on_arbitrage, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up, replay_grid)
+JOBS = (on_bars, on_arbitrage, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up, transfer_terms, replay_grid)

@@ -9,6 +9,7 @@ from altforecast.types import Window
 from altforecast_io.lake import month_start, next_month
 from altforecast_pipelines import jobs
 from altforecast_pipelines.partitions import range_tags
+from altforecast_pipelines.transfers import transfer_terms_schedule
 
 RUNNING = dg.DefaultScheduleStatus.RUNNING
 
@@ -42,4 +43,4 @@ def market_context_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(Window(month_start(now), next_month(now))))
 
 
-SCHEDULES = (exchange_bars_schedule, gaps_schedule, tidy_schedule, market_context_schedule)
+SCHEDULES = (exchange_bars_schedule, gaps_schedule, tidy_schedule, market_context_schedule, transfer_terms_schedule)

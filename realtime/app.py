@@ -22,11 +22,12 @@ from altforecast_io.clock import utc_now
 from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 from altforecast_serving.app import create_app
-from realtime.books import open_books
+from realtime.books import BookSide, open_books
 from realtime.delivery import Delivery, drain_outbox
 from realtime.digest import run_digest
 from realtime.health import Health, send_heartbeats, watch_loop
 from realtime.supervise import Work, backoff, supervise
+from realtime.transfer_terms import keep_transfer_terms
 
 NAME = "realtime"
 DRAIN_S = 5
@@ -88,7 +89,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             serving = tasks.create_task(server.serve([listener]), name="http")
             await _until_ready(server, serving)
             health.inbox = app.state.inbox
-            beside = _start_beside(tasks, store, health, bus, settings)
+            beside = _start_beside(tasks, store, health, bus, settings, books)
             if books is not None:
                 books.start(tasks)
             # What exists now lives until the end: collections need not look at it again.
@@ -104,7 +105,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     log.info("realtime_stopped")
 
 
-def _start_beside(tasks: asyncio.TaskGroup, store: Store, health: Health, bus: Bus, settings: Settings) -> list[asyncio.Task[None]]:
+def _start_beside(
+    tasks: asyncio.TaskGroup, store: Store, health: Health, bus: Bus, settings: Settings, books: BookSide | None
+) -> list[asyncio.Task[None]]:
     delivery = Delivery(settings)
     health.parts.append(delivery.health)
     works: dict[str, Work] = {
@@ -112,6 +115,8 @@ def _start_beside(tasks: asyncio.TaskGroup, store: Store, health: Health, bus: B
         "digest": lambda is_good: run_digest(bus, store, settings, is_good),
         "delivery": lambda is_good: drain_outbox(store, settings, is_good, state=delivery),
     }
+    if books is not None and (terms := books.terms) is not None:
+        works["transfer-terms"] = lambda is_good: keep_transfer_terms(store, terms, is_good)
     supervised = ((name, supervise(name, work, delays=lambda: backoff(random.random))) for name, work in works.items())
     return [tasks.create_task(watch_loop(health), name="loop-lag"), *(tasks.create_task(task, name=name) for name, task in supervised)]
 

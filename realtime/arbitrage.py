@@ -219,7 +219,7 @@ class Engine:
 
 
 def terms_of(settings: Settings) -> TradingTerms:
-    """Fees as set; transfer terms come later, from the lake."""
+    """Fees as set; transfer terms come later, from the store (`transfer_terms`)."""
     return TradingTerms(settings.taker_fees_bps, settings.taker_fee_bps, settings.transfer_terms_max_age_hours)
 
 

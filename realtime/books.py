@@ -17,6 +17,7 @@ import structlog
 
 from altforecast.book_health import HealthRules, clock_offset_ms
 from altforecast.opportunity_history import cut_rows
+from altforecast.trading_terms import TradingTerms
 from altforecast_io.bus import Bus
 from altforecast_io.clock import utc_now
 from altforecast_io.exchanges.feed_limits import limits_of
@@ -59,6 +60,8 @@ class BookSide:
         self._running: list[asyncio.Task[None]] = []
         self._beside: list[asyncio.Task[None]] = []
         self.fees_bps: Mapping[str, float] = {}
+        self.terms: TradingTerms | None = None
+        """Fees and transfers that the engine uses; None without an engine."""
         self._publisher: Publisher | None = None
 
     def start(self, tasks: asyncio.TaskGroup, pace: Pace | None = None) -> None:
@@ -149,6 +152,7 @@ async def open_books(settings: Settings, bus: Bus) -> AsyncIterator[BookSide | N
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as http:
         side = BookSide(settings, bus, http, engine, landing)
+        side.terms = terms if engine is not None else None
         side.fees_bps = {venue: round(terms.taker_fee(venue) * 1e4, 4) for venue in settings.book_venues}
         yield side
 

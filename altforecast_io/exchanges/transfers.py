@@ -6,15 +6,48 @@ between venues (`altforecast.trading_terms`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from altforecast.errors import InputError
+from altforecast.errors import AltForecastError, InputError
 from altforecast.trading_terms import TransferTerms, network_name
-from altforecast_io.exchanges.connection import VenueClient
+from altforecast_io.clock import Clock, utc_now
+from altforecast_io.exchanges.connection import VenueClient, open_venue
+from altforecast_io.exchanges.venues import TELLS_TRANSFERS
+from altforecast_io.settings import Settings
 
-KEYLESS = ("kucoin", "htx", "bitget", "whitebit")
-"""Venues that tell withdrawal fees without a key; the others need one, or tell none (kraken, coinbase, bitfinex)."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What one venue answered."""
+
+    venue: str
+    terms: list[TransferTerms]
+    failure: str = ""
+    """Why there are no terms."""
+
+
+def ask_venues(settings: Settings, venues: Iterable[str], clock: Clock = utc_now) -> list[Asked]:
+    """Terms of several venues at once, in the order given; a venue that fails is told and does not stop the others.
+
+    Must not be called inside an event loop.
+    """
+
+    async def ask_all() -> list[Asked]:
+        return list(await asyncio.gather(*(_ask(settings, venue, clock) for venue in venues)))
+
+    return asyncio.run(ask_all())
+
+
+async def _ask(settings: Settings, venue: str, clock: Clock) -> Asked:
+    try:
+        async with open_venue(venue, settings, clock) as client:
+            terms = await fetch_transfer_terms(client)
+    except AltForecastError as error:
+        return Asked(venue, [], str(error))
+    return Asked(venue, terms, "" if terms else "the venue listed no coins")
 
 
 async def fetch_transfer_terms(client: VenueClient) -> list[TransferTerms]:
@@ -23,8 +56,8 @@ async def fetch_transfer_terms(client: VenueClient) -> list[TransferTerms]:
     Raises InputError for a venue that does not, ServiceError where it cannot be asked. A network without a fee is kept with
     None: unknown is not free.
     """
-    if client.venue.slug not in KEYLESS:
-        raise InputError("exchange", client.venue.slug, "tells no withdrawal fees without a key", KEYLESS)
+    if client.venue.slug not in TELLS_TRANSFERS:
+        raise InputError("exchange", client.venue.slug, "tells no withdrawal fees without a key", TELLS_TRANSFERS)
     answer = await client.call("fetch_currencies")
     return read_currencies(client.venue.slug, answer, client.now_ms())
 

@@ -16,6 +16,8 @@ from altforecast.types import Timeframe
 
 ALL = frozenset(Timeframe)
 _NO_4H = ALL - {Timeframe.H4}
+TELLS_TRANSFERS = ("kucoin", "htx", "bitget", "whitebit")
+"""Venues that tell withdrawal fees without a key; the others need one, or tell none (kraken, coinbase, bitfinex)."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from altforecast.trading_terms import TransferTerms
 from altforecast_io.store.engine import Store
@@ -35,11 +35,22 @@ def save_terms(store: Store, venue: str, terms: Sequence[TransferTerms]) -> int:
     return len(rows)
 
 
-def all_terms(store: Store) -> list[TransferTerms]:
-    """Every known row, by venue, coin and network; empty before the first answer."""
-    order = (transfer_terms.c.exchange, transfer_terms.c.coin, transfer_terms.c.network)
+def answered_at(store: Store) -> dict[str, datetime]:
+    """When each venue answered last; venues that never did are absent."""
+    newest = select(transfer_terms.c.exchange, func.max(transfer_terms.c.fetched_at)).group_by(transfer_terms.c.exchange)
     with store.read() as connection:
-        rows = connection.execute(select(transfer_terms).order_by(*order)).all()
+        return {row[0]: row[1] for row in connection.execute(newest)}
+
+
+def all_terms(store: Store, venue: str | None = None, coin: str | None = None) -> list[TransferTerms]:
+    """Every known row, or those of a venue or coin, by venue, coin and network; empty before the first answer."""
+    asked = select(transfer_terms).order_by(transfer_terms.c.exchange, transfer_terms.c.coin, transfer_terms.c.network)
+    if venue is not None:
+        asked = asked.where(transfer_terms.c.exchange == venue)
+    if coin is not None:
+        asked = asked.where(transfer_terms.c.coin == coin)
+    with store.read() as connection:
+        rows = connection.execute(asked).all()
     return [
         TransferTerms(
             r.exchange, r.coin, r.network, _float(r.fee), _float(r.minimum), r.is_withdrawal_open, r.is_deposit_open, r.contract,

@@ -26,7 +26,15 @@ from altforecast_serving.queries import arbitrage
 from altforecast_serving.queries.arbitrage import OpportunityFilter
 from altforecast_serving.queries.cursors import decode_cursor
 from altforecast_serving.queries.opportunities import ClosedQuestion, find_closed, find_opportunity_stats
-from altforecast_serving.routes.arbitrage_models import BookResponse, OpportunityResponse, SpreadsResponse, StatResponse, VenueResponse
+from altforecast_serving.queries.transfers import find_transfers
+from altforecast_serving.routes.arbitrage_models import (
+    BookResponse,
+    OpportunityResponse,
+    SpreadsResponse,
+    StatResponse,
+    TransferResponse,
+    VenueResponse,
+)
 from altforecast_serving.routes.parameters import TEXT, Moment, Parameters
 
 router = APIRouter(tags=["arbitrage"])
@@ -100,6 +108,14 @@ class Stats(Parameters):
     limit: int = Field(200, ge=1, le=1000)
 
 
+class Transfers(Parameters):
+    """Parameters: which terms."""
+
+    venue: str | None = Field(None, max_length=32)
+    coin: str | None = Field(None, max_length=32, pattern=r"^[\w.$-]+$", description="ticker in any case (BTC)")
+    limit: int = Field(200, ge=1, le=1000)
+
+
 @router.get(
     "/api/arbitrage/opportunities", responses={200: {"model": Envelope[list[OpportunityResponse]]}, **documented(401, 404, 422, 429, 503)}
 )
@@ -154,6 +170,15 @@ async def read_arbitrage_stats(request: Request, services: ServicesDep, asked: A
     return await services.answer_in_thread(
         request, question, ["opportunity_stats"], lambda: find_opportunity_stats(services.reader, dimension, asked.limit)
     )
+
+
+@router.get("/api/arbitrage/transfers", responses={200: {"model": Envelope[list[TransferResponse]]}, **documented(401, 404, 422, 429, 503)})
+async def list_transfers(services: ServicesDep, asked: Annotated[Transfers, Query()]) -> Response:
+    """Withdrawal fees, networks, states and contracts as venues told them: what transfer costs and flags of opportunities rest on."""
+    venue = known_venue(asked.venue) if asked.venue is not None else None
+    coin, now = (asked.coin.upper() if asked.coin is not None else None), services.clock()
+    found = await services.in_thread(lambda: find_transfers(services.store, services.settings, venue, coin, asked.limit, now))
+    return unkept(found, services.environment)
 
 
 @router.get("/api/venues", responses={200: {"model": Envelope[list[VenueResponse]]}, **documented(401, 429, 503)})

@@ -139,3 +139,18 @@ class StatResponse(BaseModel):
     p90_lifetime_ms: float | None
     median_birth_edge_pct: float | None
     profit_usdt: float
+
+
+class TransferResponse(BaseModel):
+    """What a venue says of one coin on one network; null where it does not say."""
+
+    venue: str
+    coin: str
+    network: str
+    fee: float | None = Field(description="for a withdrawal [coins]")
+    minimum: float | None = Field(description="smallest withdrawal [coins]")
+    is_withdrawal_open: bool | None
+    is_deposit_open: bool | None
+    contract: str | None = Field(description="address of the coin's contract: tells coins of one ticker apart")
+    fetched_at: datetime
+    is_stale: bool = Field(description="older than TRANSFER_TERMS_MAX_AGE_HOURS: opportunities get the flag transfer_stale")

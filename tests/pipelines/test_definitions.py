@@ -45,7 +45,7 @@ def test_assets_are_partitioned_by_month_and_backfilled_in_one_run() -> None:
 
 def test_jobs_schedules_and_sensors_are_there_and_on() -> None:
     repository = defs.get_repository_def()
-    jobs = {"on_bars", "on_arbitrage", "on_context", "fetch_exchange_bars", "refill_bar_gaps", "tidy_up", "replay_grid"}
+    jobs = {"on_bars", "on_arbitrage", "on_context", "fetch_exchange_bars", "refill_bar_gaps", "tidy_up", "transfer_terms", "replay_grid"}
     assert jobs <= {j.name for j in repository.get_all_jobs()}
     assert {s.name for s in repository.sensor_defs} >= {"inbox_sensor", "late_data_sensor", "landing_sensor", "arbitrage_sensor"}
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
