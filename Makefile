@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL = if [ -x $(UV) ]; then VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install -q --require-hashes -r $(1) \
 	|| $(BIN)/pip install -q --require-hashes -r $(1); else $(BIN)/pip install -q --require-hashes -r $(1); fi
+EVALUATION_BARS = $(addprefix $(ALTFORECAST_REAL_DATA)/bars/,binance_perp_1h_2023-01_2025-08.parquet \
+	bybit_perp_15m_2023-11_2025-08.parquet binance_spot_15m_2024.parquet binance_spot_15m_2025-01_2025-08.parquet)
+EVALUATION_TRIED = $(shell grep -c '^| [0-9]' docs/reports/forecast-configurations.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up run test test-fast lint format types contracts check bench docs lock reports screenshots chromium clean
+.PHONY: help setup setup-dev demo up run test test-fast lint format types contracts check bench docs lock reports evaluate screenshots chromium clean
 
 help: ## list all commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +74,10 @@ docs: setup ## regenerate the generated pages of docs/
 
 reports: setup ## import and build the real files of ALTFORECAST_REAL_DATA, write docs/reports/real-data-run.md
 	@$(BIN)/python -m benchmarks.real_data_run
+
+evaluate: setup ## walk forward over the real bars of ALTFORECAST_REAL_DATA, write docs/reports/forecast-evaluation.md
+	@$(BIN)/altforecast evaluate --bars $(EVALUATION_BARS) --test-from 2024-07-01 --tried $(EVALUATION_TRIED) \
+		--json var/forecast-evaluation.json --resume --report docs/reports/forecast-evaluation.md $(ARGS)
 
 chromium: ## install Debian's chromium for the browser tests
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

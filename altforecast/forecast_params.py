@@ -118,7 +118,7 @@ class ModelParams:
     """A series with fewer training rows has no trees of its own."""
     shrink: float = 1.0
     """Share of the learned correction of the log variance that is applied [0-1]."""
-    max_rows: int = 150_000
+    max_rows: int = 100_000
     """Training rows of the pooled trees, drawn at random beyond that."""
     clip: float = 3.0
     """Direction learns from outcomes of at most so many standard deviations."""
@@ -129,8 +129,8 @@ class ModelParams:
 
 MODELS: Mapping[str, ModelParams] = MappingProxyType(
     {
-        "15m": ModelParams(),
-        "1h": ModelParams(),
+        "15m": ModelParams(mixed=("scale", "shape")),
+        "1h": ModelParams(mixed=("scale", "shape")),
         "4h": ModelParams(scale=BoosterParams(rounds=150)),
         "24h": ModelParams(scale=BoosterParams(rounds=60), scale_own=BoosterParams(rounds=40, leaves=15, min_rows=200), shrink=0.5),
     }

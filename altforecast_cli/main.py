@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from altforecast.errors import AltForecastError
-from altforecast_cli import backfill, config, demo, doctor, imports, keys, lake, processes, record, replay, tv_send
+from altforecast_cli import backfill, config, demo, doctor, evaluate, imports, keys, lake, processes, record, replay, tv_send
 from altforecast_io.logs import configure_logs
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Crypto market intelligence platform.")
@@ -21,6 +21,7 @@ cli.command("import")(imports.import_bars)
 cli.command("backfill")(backfill.backfill)
 cli.command("record")(record.record)
 cli.command("replay")(replay.replay)
+cli.command("evaluate")(evaluate.evaluate)
 cli.command("config")(config.config)
 cli.command("doctor")(doctor.doctor)
 cli.command("tv-send")(tv_send.tv_send)
