@@ -22,6 +22,8 @@ GROUP_GATES: Mapping[str, tuple[float, float]] = {"symbols": (0.02, 0.03), "quar
 """Furthest that the 80 % coverage of one group may be off: (up to 4 h ahead, 24 h ahead)."""
 DIRECTION_HORIZON = "1h"
 ECE_GATE = 0.015
+SINGLE_FEATURE_GATE = 0.1
+"""A feature that alone orders returns better than this sees them."""
 _WORDS = {"symbols": "worst symbol", "quarters": "worst quarter", "deciles": "worst volatility decile"}
 
 
@@ -37,8 +39,11 @@ class Verdict(NamedTuple):
     """Aim or moonshot and whether it is met, empty where there is none."""
 
 
-def judge(horizons: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """Verdicts of all horizons; horizons: name -> table of `forecast_summary.summarise`."""
+def judge(horizons: Mapping[str, Mapping[str, Any]], look_ahead: Mapping[str, Mapping[str, Any]] | None = None) -> list[Verdict]:
+    """Verdicts of all horizons; horizons: name -> table of `forecast_summary.summarise`.
+
+    look_ahead: bar length -> changed columns (`changed`) and the strongest single feature (`strongest`), where the proof was made.
+    """
     names = list(horizons)
     p_values = np.array([horizons[n]["forecasters"][horizons[n]["best"]]["dm_p"] for n in names], dtype=np.float64)
     adjusted = dict(zip(names, holm(p_values).tolist(), strict=True))
@@ -48,7 +53,17 @@ def judge(horizons: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
         found += [_skill(name, mine), _over_har(name, mine, adjusted[name]), *_coverage(name, table, mine)]
         if name == DIRECTION_HORIZON and "direction" in table:
             found += _direction(name, table["direction"])
-    return found
+    return found + [_unseen(timeframe, proof) for timeframe, proof in (look_ahead or {}).items()]
+
+
+def _unseen(timeframe: str, proof: Mapping[str, Any]) -> Verdict:
+    n_changed, strongest = len(proof["changed"]), proof["strongest"]
+    size = abs(strongest[1]) if strongest else 0.0
+    text = f"{n_changed} of {proof['columns']} columns; strongest feature: " + (
+        f"{strongest[0]} {strongest[1]:+.3f}" if strongest else "none"
+    )
+    gate = f"0 columns, single RankIC ≤ {SINGLE_FEATURE_GATE}"
+    return Verdict("F7 look-ahead", f"{timeframe} bars", text, gate, n_changed == 0 and size <= SINGLE_FEATURE_GATE, "")
 
 
 def _skill(name: str, mine: Mapping[str, float]) -> Verdict:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from altforecast.errors import InputError
+from altforecast.forecast_features import FeatureMatrix
 from altforecast.forecast_scores import (
     LEVELS,
     brier_skill,
@@ -75,6 +76,22 @@ def summarise(past: PastForecasts, best: str, seed: int = 1) -> Table:
     if past.score is not None and past.p_up is not None and past.p_base is not None:
         out["direction"] = _direction(flat, past.score[flat.picked], past.p_up[flat.picked], past.p_base[flat.picked], lag, seed)
     return out
+
+
+def strongest_feature(matrix: FeatureMatrix, outcome: Floats, ts: NDArray[np.int64], moments: int = 400) -> tuple[str, float] | None:
+    """The feature whose mean cross-sectional rank correlation with the outcome is furthest from 0, and that correlation.
+
+    outcome: shape (time, series), of the rows of the matrix. Looks at evenly spread moments; None where too few series are known.
+    """
+    rows = np.unique(np.linspace(0, len(ts) - 1, moments).astype(np.int64))
+    when = np.repeat(ts[rows], outcome.shape[1])
+    found = {}
+    for column, name in enumerate(matrix.names):
+        score = matrix.values[rows, :, column].astype(np.float64).ravel()
+        correlations = rank_ic(score, outcome[rows].ravel(), when)[1]
+        if len(correlations) >= moments // 4:
+            found[name] = float(correlations.mean())
+    return max(found.items(), key=lambda item: abs(item[1])) if found else None
 
 
 def _sigma_of(past: PastForecasts, best: str) -> str:

@@ -23,7 +23,8 @@ from altforecast.errors import InputError, StorageError, UnknownNameError
 from altforecast.forecast_features import build_features
 from altforecast.forecast_gates import judge
 from altforecast.forecast_params import CALIBRATION, FOLDS, HORIZONS, MODELS
-from altforecast.forecast_summary import summarise
+from altforecast.forecast_summary import strongest_feature, summarise
+from altforecast.forecast_targets import return_ahead
 from altforecast.look_ahead import Columns, changed_columns
 from altforecast.table_schema import TS
 from altforecast.types import Timeframe
@@ -105,7 +106,8 @@ def evaluate(paths: Sequence[Path], options: EvaluationOptions, out: Path, progr
             _write(out, result)
     if not result["horizons"]:
         raise InputError("bars", ", ".join(p.name for p in paths), f"nothing could be evaluated: {result['skipped']}")
-    result["verdicts"] = [verdict._asdict() for verdict in judge(result["horizons"])]
+    _leak_checks(bars, options, result, progress)
+    result["verdicts"] = [verdict._asdict() for verdict in judge(result["horizons"], result["look_ahead"])]
     _write(out, result)
     return result
 
@@ -137,6 +139,9 @@ def _earlier(out: Path, result: dict[str, Any], options: EvaluationOptions) -> d
         if is_same:
             result["look_ahead"] = found["look_ahead"]
         kept = {h: table for h, table in found["horizons"].items() if table["parameters"] == _parameters(h, options)}
+        for table in kept.values():
+            for row in table["forecasters"].values():
+                row.update({key: float("nan") for key, value in row.items() if value is None})
         return kept if is_same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -165,13 +170,22 @@ def _evaluate_one(name: str, bars: pl.DataFrame, options: EvaluationOptions, res
     except InputError as error:
         result["skipped"][name] = str(error)
         return
-    if timeframe.value not in result["look_ahead"]:
-        progress("look-ahead test")
-        result["look_ahead"][timeframe.value] = look_ahead_test(seen, timeframe)
+
+
+def _leak_checks(bars: pl.DataFrame, options: EvaluationOptions, result: dict[str, Any], progress: Progress) -> None:
+    """F7 once per bar length of the horizons that were evaluated with models."""
+    if options.baselines_only:
+        return
+    for name in result["horizons"]:
+        timeframe = HORIZONS[name][0]
+        if timeframe.value not in result["look_ahead"]:
+            progress(f"{timeframe.value}: look-ahead test")
+            result["look_ahead"][timeframe.value] = look_ahead_test(bars.filter(pl.col("timeframe") == timeframe.value), timeframe)
 
 
 def look_ahead_test(bars: pl.DataFrame, timeframe: Timeframe, seed: int = 1) -> dict[str, Any]:
-    """F7 on the newest bars of the first few series: columns of the feature matrix that moved before two cuts."""
+    """F7: columns of the feature matrix that moved before two cuts (newest bars of the first few series), and the single feature that
+    orders the next bar's returns best (all series): more than a few percent would be too good to be true."""
     names = bars.select("symbol", "exchange").unique().sort("symbol", "exchange").head(LOOK_AHEAD_SERIES)
     mine = bars.join(names, on=["symbol", "exchange"], how="semi").sort("ts")
     recent = mine.filter(pl.col("ts") > pl.col("ts").max() - pl.duration(milliseconds=LOOK_AHEAD_BARS * timeframe.ms))
@@ -180,7 +194,13 @@ def look_ahead_test(bars: pl.DataFrame, timeframe: Timeframe, seed: int = 1) -> 
     cuts = [int(times[len(times) * part // 10]) for part in (5, 8)]
     for cut in cuts:
         changed |= set(changed_columns(lambda frame: feature_columns(frame, timeframe), recent, cut, np.random.default_rng(seed)))
-    return {"columns": len(feature_columns(recent, timeframe)) - 1, "cuts": cuts, "bars": recent.height, "changed": sorted(changed)}
+    grid = bar_grid(bars, timeframe)
+    matrix = build_features(grid)
+    strongest = strongest_feature(matrix, return_ahead(grid.close, 1), grid.ts)
+    return {
+        "columns": len(matrix.names), "cuts": cuts, "bars": recent.height, "changed": sorted(changed),
+        "strongest": strongest and list(strongest),
+    }  # fmt: skip
 
 
 def feature_columns(bars: pl.DataFrame, timeframe: Timeframe) -> Columns:
@@ -198,10 +218,19 @@ def _write(out: Path, result: dict[str, Any]) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(result, indent=1, sort_keys=True, allow_nan=True, default=_plain))
+        part.write_text(json.dumps(_without_nan(result), indent=1, sort_keys=True, allow_nan=False, default=_plain))
         os.replace(part, out)
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror}") from error
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: null."""
+    if isinstance(value, dict):
+        return {str(key): _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _plain(value: object) -> object:

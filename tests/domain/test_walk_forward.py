@@ -12,11 +12,11 @@ import pytest
 from altforecast.bar_grid import BarGrid, bar_grid, bar_variance
 from altforecast.baselines import HarFitter, har_design
 from altforecast.errors import InputError
-from altforecast.forecast_features import build_features
+from altforecast.forecast_features import FeatureMatrix, build_features
 from altforecast.forecast_gates import judge
 from altforecast.forecast_params import BoosterParams, FoldParams, ModelParams
 from altforecast.forecast_scores import LEVELS, pinball_loss, skill
-from altforecast.forecast_summary import REFERENCE, summarise
+from altforecast.forecast_summary import REFERENCE, strongest_feature, summarise
 from altforecast.forecast_targets import log_variance_ahead, walk_forward_folds
 from altforecast.look_ahead import Columns, changed_columns
 from altforecast.types import Timeframe
@@ -142,3 +142,25 @@ def test_judge_needs_skill_and_significance_and_reports_both() -> None:
     day = {v.goal: v for v in judge({"24h": table})}
     assert day["F2 skill over HAR-S"].is_met
     assert day["F2 skill over HAR-S"].aim == "aim"
+
+
+def test_judge_fails_features_that_see_too_much() -> None:
+    proofs = {
+        "1h": {"columns": 70, "changed": [], "strongest": ["rsi", -0.03]},
+        "15m": {"columns": 70, "changed": ["a"], "strongest": None},
+    }
+    assert [v.is_met for v in judge({}, proofs)] == [True, False]
+    assert not judge({}, {"1h": {"columns": 70, "changed": [], "strongest": ["leak", 0.11]}})[0].is_met
+
+
+def test_strongest_feature_finds_a_leak() -> None:
+    rng = np.random.default_rng(1)
+    outcome = rng.normal(size=(600, 8))
+    outcome[5, 2] = np.nan
+    values = np.stack([rng.normal(size=(600, 8)), -outcome + 2 * rng.normal(size=(600, 8))], axis=-1).astype(np.float32)
+    matrix = FeatureMatrix(("noise", "leak"), values, np.arange(600))
+    found = strongest_feature(matrix, outcome, np.arange(600))
+    assert found is not None
+    assert found[0] == "leak"
+    assert found[1] < -0.3
+    assert strongest_feature(matrix, np.full((600, 8), np.nan), np.arange(600)) is None

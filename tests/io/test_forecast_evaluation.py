@@ -59,6 +59,7 @@ def test_evaluate_finds_no_direction_in_a_random_walk(learned: dict[str, Any]) -
 def test_evaluate_proves_that_features_do_not_see_the_future(learned: dict[str, Any]) -> None:
     assert learned["look_ahead"]["1h"]["changed"] == []
     assert learned["look_ahead"]["1h"]["columns"] > 70
+    assert next(v for v in learned["verdicts"] if v["goal"] == "F7 look-ahead")["is_met"]
 
 
 def test_evaluate_writes_what_it_returns_and_is_deterministic(bars_file: Path, tmp_path: Path) -> None:
