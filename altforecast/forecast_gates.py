@@ -69,7 +69,9 @@ def _unseen(timeframe: str, proof: Mapping[str, Any]) -> Verdict:
 def _skill(name: str, mine: Mapping[str, float]) -> Verdict:
     reached, gate = mine["skill_climatology"], SKILL_GATES.get(name, 0.0)
     aims = [word for word, goals in (("aim", SKILL_AIMS), ("moonshot", SKILL_MOONSHOTS)) if name in goals and reached >= goals[name]]
-    return Verdict("F1 skill over climatology", name, f"{reached:.2%}", f"≥ {gate:.1%}", reached >= gate, ", ".join(aims) or "not reached")
+    return Verdict(
+        "F1 skill over climatology", name, f"{reached:.2%}", f"≥ {gate:.1%}", reached >= gate, ", ".join(aims) or "aim not reached"
+    )
 
 
 def _over_har(name: str, mine: Mapping[str, float], adjusted_p: float) -> Verdict:
@@ -77,20 +79,26 @@ def _over_har(name: str, mine: Mapping[str, float], adjusted_p: float) -> Verdic
     reached, t = mine["skill_har"], mine["dm_t"]
     aims = [w for w, goal in (("aim", HAR_SKILL_AIM), ("moonshot", HAR_SKILL_MOONSHOT)) if reached >= goal]
     text = f"{reached:+.2%}, t {t:.1f} (Holm p {adjusted_p:.1e})"
-    return Verdict("F2 skill over HAR-S", name, text, f"> 0, t < {limit:.0f}", reached > 0 and t < limit, ", ".join(aims) or "not reached")
+    return Verdict(
+        "F2 skill over HAR-S", name, text, f"> 0, t < {limit:.0f}", reached > 0 and t < limit, ", ".join(aims) or "aim not reached"
+    )
 
 
 def _coverage(name: str, table: Mapping[str, Any], mine: Mapping[str, float]) -> list[Verdict]:
     off80, off95 = mine["coverage80"] - 0.80, mine["coverage95"] - 0.95
     worst = max(abs(off80), abs(off95))
     reached = f"{mine['coverage80']:.1%} / {mine['coverage95']:.1%}"
-    aim = "aim" if worst <= COVERAGE_AIM else "not reached"
+    aim = "aim" if worst <= COVERAGE_AIM else "aim not reached"
     found = [Verdict("F3 coverage 80 / 95 %", name, reached, "within 1.0 pp", worst <= COVERAGE_GATE, aim)]
     for group, gates in GROUP_GATES.items():
         gate = gates[name == "24h"]
         at = max(table[group], key=lambda row: abs(row["coverage80"] - 0.80))
         off = abs(at["coverage80"] - 0.80)
-        found.append(Verdict(f"F4 {_WORDS[group]}", name, f"{100 * off:.1f} pp ({at['group']})", f"≤ {100 * gate:.0f} pp", off <= gate, ""))
+        found.append(
+            Verdict(
+                f"F4 {_WORDS[group]}", name, f"{100 * off:.1f} pp ({at['group']}, n {at['n']:,})", f"≤ {100 * gate:.0f} pp", off <= gate, ""
+            )
+        )
     return found
 
 

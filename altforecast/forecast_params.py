@@ -132,6 +132,11 @@ MODELS: Mapping[str, ModelParams] = MappingProxyType(
         "15m": ModelParams(mixed=("scale", "shape")),
         "1h": ModelParams(mixed=("scale", "shape")),
         "4h": ModelParams(scale=BoosterParams(rounds=150)),
-        "24h": ModelParams(scale=BoosterParams(rounds=60), scale_own=BoosterParams(rounds=40, leaves=15, min_rows=200), shrink=0.5),
+        "24h": ModelParams(
+            scale=BoosterParams(rounds=60),
+            scale_own=BoosterParams(rounds=40, leaves=15, min_rows=200),
+            shrink=0.5,
+            mixed=("har", "ewma", "scale", "shape"),
+        ),
     }
 )

@@ -41,15 +41,16 @@ def write_report(result: Table, path: Path) -> None:
 def report_text(result: Table, stem: str) -> str:
     """The page as Markdown. stem: start of the names of the plots."""
     inputs = result["inputs"]
-    until = inputs["test_to"] or "the end of the bars"
+    until = inputs["test_to"][:10] if inputs["test_to"] else "the end of the bars"
     missed = [v for v in result["verdicts"] if not v["is_met"]]
     lines = [
         "# What the forecasts are worth", "",
         "Written by `make evaluate`. Walk forward: quarterly refits, labels purged by one horizon and embargoed by another, calibration",
-        f"from matured out-of-sample residuals only. Test from {inputs['test_from'][:10]} to {until[:10]}.", "",
-        f"Configurations tried on these data so far, this one included: **{result['n_tried']}** (forecast-configurations.md). Skill is",
-        "1 - loss / loss of the reference, loss the mean pinball loss over nine levels (half the CRPS). Reference of F2: per series the",
-        "better of the pooled and the own HAR-S-FHS, chosen with hindsight.", "",
+        f"from matured out-of-sample residuals only. Test from {inputs['test_from'][:10]} to {until}.", "",
+        f"Configurations tried on these data so far, this one included: **{result['n_tried']}** ([list](forecast-configurations.md),",
+        "which also says which of them were scored on these test quarters before the choice). Skill is 1 - loss / loss of the",
+        "reference, loss the mean pinball loss over nine levels (half the CRPS). Reference of F2: per series the better of the pooled and",
+        "the own HAR-S-FHS, chosen with hindsight.", "",
         f"Files: {', '.join(inputs['files'])}. {len(inputs['symbols'])} symbols.", "",
         "## Goals", "",
         f"**{len(missed)} of {len(result['verdicts'])} gates are missed.**" if missed else "All gates are met.", "",
