@@ -20,9 +20,9 @@ from altforecast_io.settings import Settings
 
 def replay(
     source: Annotated[str, typer.Argument(metavar="FILE|DIR|FROM..TO", help="a recording, a folder of them, or a range of times (UTC)")],
-    fees: Annotated[str, typer.Option(help="taker fees [bps], for example binance=7.5,okx=8; default: as configured")] = "",
-    size: Annotated[list[float] | None, typer.Option(help="fixed size [USDT]; repeat for several")] = None,
-    threshold: Annotated[list[float] | None, typer.Option(help="smallest net edge [percent]; repeat for several")] = None,
+    fees: Annotated[str, typer.Option(help="taker fees in bps, for example binance=7.5,okx=8; default: as configured")] = "",
+    size: Annotated[list[float] | None, typer.Option(help="fixed size in USDT; repeat for several")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="smallest net edge in percent; repeat for several")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write account and results as JSON into this file")] = None,
     format_: Annotated[str, typer.Option("--format", help="form of somebody else's recording: cryptofeed or hftbacktest")] = "",
     venue: Annotated[str, typer.Option(help="whose frames somebody else's recording holds, for example binance")] = "",

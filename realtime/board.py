@@ -163,11 +163,17 @@ class Board:
     # ---- updates
 
     def changed(self, book: Book) -> None:
-        """A live book was updated; books of a session that was thrown away already are ignored."""
+        """A book was updated; books of a session that was thrown away already are ignored. One that is not live (crossed for
+        now) is only shown and judged again, so that nothing that rests on it stays open."""
         found = self._watched.get(book)
         if found is None:
             return
         watch, link, venue = found
+        if book.state is not BookState.LIVE:
+            self.dirty.add(book)
+            if self._listener is not None:
+                self._listener.mark(book)
+            return
         if link.state is not BookState.LIVE:
             self.step(link, Step.COMPLETE)
         venue.clock.note(book.ts_ingest_ns, book.ts_event_ms)

@@ -248,3 +248,13 @@ def test_metrics_count_what_the_board_saw() -> None:
     assert value("book_age_ms", venue="okx") == 250.0
     assert value("live_books", venue="kraken") == 0.0
     assert value("md_lag_ms_count", venue="okx") > 0
+
+
+def test_changed_a_book_that_is_crossed_for_now_is_judged_again_and_breaks_nothing() -> None:
+    scene = Scene()
+    scene.books["okx"].state = BookState.SYNCING
+    scene.board.dirty.clear()
+    scene.board.changed(scene.books["okx"])
+    assert scene.told.calls == [("mark", "okx", "BTC-USD")]
+    assert scene.books["okx"] in scene.board.dirty
+    assert scene.broken == []

@@ -124,7 +124,7 @@ class StreamSession(ABC):
         return "ping"
 
     def _changed(self, line: Line, recv_ns: int, ts_event_ms: int | None) -> Sequence[Output]:
-        """After an update: the book, if it may be used. A crossed one may not, and if it stays so it is a fault."""
+        """After an update: the book. A crossed one is not live, so nobody uses it, and if it stays crossed it is a fault."""
         book = line.book
         book.ts_event_ms, book.ts_ingest_ns = ts_event_ms, recv_ns
         book.n_updates += 1
@@ -143,7 +143,7 @@ class StreamSession(ABC):
         if line.n_crossed > self.crossed_messages or recv_ns - line.crossed_at_ns > CROSSED_WITHIN_NS:
             return self._break(FaultReason.CROSSED, line, f"bid {line.book.best_bid} >= ask {line.book.best_ask}")
         line.book.state = BookState.SYNCING
-        return NOTHING
+        return (line.book,)
 
     def _break(self, reason: FaultReason, line: Line, detail: str) -> Sequence[Output]:
         """Withdraw one book: it is cleared, and later frames about it are not heard."""

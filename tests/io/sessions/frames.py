@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from altforecast.books import Book
+from altforecast.books import Book, BookState
 from altforecast_io.exchanges.sessions.session import Fault, FaultReason, Output, Session
 
 SECOND = 1_000_000_000
@@ -46,3 +46,8 @@ def faults(outputs: Sequence[Output]) -> list[tuple[FaultReason, str | None]]:
 def is_changed(outputs: Sequence[Output]) -> bool:
     """Whether the outputs hold a book and no fault."""
     return any(isinstance(output, Book) for output in outputs) and not faults(outputs)
+
+
+def is_withheld(outputs: Sequence[Output]) -> bool:
+    """Whether one book was told to be crossed: changed, and not to be used."""
+    return len(outputs) == 1 and isinstance(outputs[0], Book) and outputs[0].is_crossed and outputs[0].state is BookState.SYNCING
