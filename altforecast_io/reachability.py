@@ -32,7 +32,9 @@ def reachability(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
 
 
 async def _ask_all(settings: Settings, clock: Clock) -> list[Finding]:
-    venues = dict.fromkeys([settings.bars_exchange, settings.exchange] if settings.fetch_exchange_bars else [settings.exchange])
+    fetched = [settings.bars_exchange, settings.exchange] if settings.fetch_exchange_bars else [settings.exchange]
+    is_asked = settings.environment == "live"
+    venues = dict.fromkeys([*fetched, *(v for v in settings.book_venues if is_asked or v in settings.exchange_base_urls)])
     async with HttpClient(clock=clock) as http:
         suppliers = [_supplier(name, fetch, http, clock) for name, fetch in fetches(settings).items()]
         return list(await asyncio.gather(*suppliers, *(_venue(name, settings, clock) for name in venues)))
