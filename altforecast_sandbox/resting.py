@@ -41,6 +41,8 @@ class RestingBook:
     amount_digits: int
     last_id: int = 0
     ts_ms: int = 0
+    micro: int = 0
+    """Time of the last change [us since 1970], always after that of the change before: venues that number nothing else tell it."""
     bids: dict[int, int] = field(default_factory=dict)
     asks: dict[int, int] = field(default_factory=dict)
     bid_ticks: list[int] = field(default_factory=list)
@@ -52,6 +54,7 @@ class RestingBook:
 
     def __post_init__(self) -> None:
         self.bid_ticks, self.ask_ticks = sorted(self.bids), sorted(self.asks)
+        self.micro = self.micro or self.ts_ms * 1000
 
     def apply(self, change: Change) -> None:
         """Take a change over; lots 0 removes a level."""
@@ -63,7 +66,7 @@ class RestingBook:
                     side[ticks] = lots
                 elif side.pop(ticks, None) is not None:
                     del ticks_of[bisect_left(ticks_of, ticks)]
-        self.last_id, self.ts_ms = change.last_id, change.ts_ms
+        self.last_id, self.ts_ms, self.micro = change.last_id, change.ts_ms, max(change.ts_ms * 1000, self.micro + 1)
 
     def top_bids(self, n: int) -> Rows:
         """The best `n` bids, best first."""

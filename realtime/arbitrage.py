@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
+import structlog
 
 from altforecast.arbitrage_cut import CutEdge, cut_row
 from altforecast.book_health import NS_PER_S
@@ -31,8 +32,11 @@ OUTBOX_MAX = 2048
 MINUTE_NS = 60 * NS_PER_S
 SOONEST_S = 0.001
 """What is due already is looked at after this, so that a due time that does not move cannot keep the loop busy."""
+BEAT_S = 0.1
+"""How often the engine looks whether the loop stood still."""
 OPENINGS_KEPT = 100_000
 """Openings of the last minute that are remembered for the rate."""
+log = structlog.get_logger(__name__)
 
 
 class Scans(Protocol):
@@ -68,7 +72,12 @@ class Sink(Protocol):
 
 
 class Engine:
-    """Evaluates changed books at most once per `coalesce_ms`, and tells bus and sink of every event, in order."""
+    """Evaluates changed books at most once per `coalesce_ms`, and tells bus and sink of every event, in order.
+
+    When the loop stood still for longer than books may lie apart, frames that waited in sockets meanwhile are stamped as fresh. So
+    every book is set aside then, for as long as the stall took (what waited is read in the meantime), and is used again from its
+    next message on.
+    """
 
     def __init__(
         self,
@@ -77,8 +86,10 @@ class Engine:
         *,
         coalesce_ms: float = 1.0,
         cut_sec: float = 5.0,
+        max_skew_ms: float = ARBITRAGE.max_skew_ms,
         sink: Sink | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.scanner, self._bus, self._sink = scanner, bus, sink
@@ -93,6 +104,12 @@ class Engine:
         self._openings: deque[int] = deque(maxlen=OPENINGS_KEPT)
         self._bug: BaseException | None = None
         self._open: set[str] = set()
+        self._venues: set[str] = set()
+        self._skew_s, self._monotonic = max_skew_ms / 1000, monotonic
+        self._awake_at, self._held_until, self._is_held = monotonic(), 0.0, False
+        self._beat: asyncio.TimerHandle = self._loop.call_later(BEAT_S, self._beats)
+        self.n_stalls = 0
+        """How often all books were set aside."""
         self.last_evaluation_ns = 0
 
     @property
@@ -104,10 +121,14 @@ class Engine:
 
     def set_book(self, book: Book) -> None:
         """See board.Listener."""
-        self.scanner.set_book(book)
+        self._venues.add(book.venue)
+        if not self._is_held:
+            self.scanner.set_book(book)
 
     def mark(self, book: Book) -> None:
         """See board.Listener."""
+        if self._is_held:
+            return
         self.scanner.mark(book)
         if self._scan is None:
             self._plan()
@@ -123,6 +144,27 @@ class Engine:
         wait = self._last_scan + self._coalesce_s - self._loop.time()
         self._scan = self._loop.call_soon(self.evaluate) if wait <= 0 else self._loop.call_later(wait, self.evaluate)
 
+    # ---- stalls
+
+    def _beats(self) -> None:
+        self._beat = self._loop.call_later(BEAT_S, self._beats)
+        if self._look_for_stall() and self._scan is None:
+            self._plan()
+
+    def _look_for_stall(self) -> bool:
+        """Set every book aside after a stall, and end that when its time is over; whether books were set aside just now."""
+        now = self._monotonic()
+        stalled_s, self._awake_at = now - self._awake_at - BEAT_S, now
+        if stalled_s <= self._skew_s:
+            self._is_held = self._is_held and now < self._held_until
+            return False
+        self._is_held, self._held_until = True, now + stalled_s
+        self.n_stalls += 1
+        log.warning("books_set_aside", stalled_s=round(stalled_s, 2))
+        for venue in sorted(self._venues):
+            self.scanner.drop(venue)
+        return True
+
     # ---- evaluation
 
     def evaluate(self) -> None:
@@ -130,6 +172,7 @@ class Engine:
         self._scan = None
         began = self._loop.time()
         try:
+            self._look_for_stall()
             now = self.last_evaluation_ns = self._clock_ns()
             self._tell(self.scanner.evaluate(now), now)
             self._plan_captures(now)
@@ -206,11 +249,17 @@ class Engine:
 
     def health(self) -> dict[str, Any]:
         """For the health of the process: good while no bug stopped the evaluation."""
-        return {"ok": self._bug is None, "open": self.n_open, "opened_last_minute": len(self._openings), "waiting": len(self._outbox)}
+        return {
+            "ok": self._bug is None,
+            "open": self.n_open,
+            "opened_last_minute": len(self._openings),
+            "waiting": len(self._outbox),
+            "stalls": self.n_stalls,
+        }
 
     async def stop(self) -> None:
         """Close the ledger with reason `shutdown` and write what is left."""
-        for handle in (self._scan, self._due):
+        for handle in (self._scan, self._due, self._beat):
             if handle is not None:
                 handle.cancel()
         now = self._clock_ns()
@@ -240,4 +289,6 @@ def params_of(settings: Settings) -> ArbitrageParams:
 def open_engine(settings: Settings, terms: TradingTerms, bus: Bus, sink: Sink | None) -> Engine:
     """The engine as set, with an empty ledger."""
     scanner = Scanner(terms, params_of(settings))
-    return Engine(scanner, bus, coalesce_ms=settings.scan_coalesce_ms, cut_sec=settings.scan_cut_sec, sink=sink)
+    return Engine(
+        scanner, bus, coalesce_ms=settings.scan_coalesce_ms, cut_sec=settings.scan_cut_sec, max_skew_ms=settings.book_max_skew_ms, sink=sink
+    )

@@ -51,10 +51,8 @@ class BitstampWire(VenueWire):
 
 
 def _timed(book: RestingBook, bids: Rows, asks: Rows) -> dict[str, Any]:
-    # two changes within one millisecond differ by their number
-    micro = book.ts_ms * 1000 + book.last_id % 1000
     levels = {"bids": _levels(book, bids), "asks": _levels(book, asks)}
-    return {"timestamp": str(book.ts_ms // 1000), "microtimestamp": str(micro)} | levels
+    return {"timestamp": str(book.micro // 1_000_000), "microtimestamp": str(book.micro)} | levels
 
 
 def _levels(book: RestingBook, rows: Rows) -> list[list[str]]:

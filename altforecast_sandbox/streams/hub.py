@@ -89,16 +89,17 @@ class Hub:
             await asyncio.sleep(TICK_S)
 
     def tick(self) -> None:
-        """Everything that is due: faults that strike connections, plants, changes, heartbeats."""
+        """Everything that is due: faults that strike connections, changes, plants, heartbeats."""
         now = _ms(self._clock)
         if self._board.stream.faults:
             self._strike(now)
-        self.planter.tick(now)
         while self._due and self._due[0][0] <= now:
             due, venue, symbol = heapq.heappop(self._due)
             if (venue, symbol) in self._followers:
                 self.publish(venue, symbol, int(due if now - due < _LATE_MS else now))
                 self._schedule(venue, symbol, due if now - due < _LATE_MS else now)
+        # after what was due before now: times of a book do not go back
+        self.planter.tick(now)
         if now - self._beat_ms >= _BEAT_MS:
             self._beat_ms = now
             for connection in list(self.connections):

@@ -97,6 +97,27 @@ def test_hub_publishes_plants_and_tells_the_truth() -> None:
         hub.planter.add(spatial(T0, T0 + 1, "SOL-USD", "okx", "bybit", 5.0))
 
 
+def test_hub_times_of_a_book_go_on_whatever_changes_it() -> None:
+    """Changes that were due before a plant and are made late; several changes within one millisecond."""
+    clock = SteppedClock()
+    hub = Hub(MARKET, clock, Switchboard({}), FlowOptions(book_rate=100.0))
+    frames = follow_all(hub, "okx", ("BTC-USDT", "ETH-BTC", "ETH-USDT"))
+    for n in range(20):
+        hub.planter.add(triangular(T0 + 100 * n + 7, T0 + 100 * n + 57, "okx", 20.0))
+    for _ in range(60):
+        clock.move(33)
+        hub.tick()
+    assert len(hub.planter.rows()) > 10
+    stamps: dict[str, list[int]] = {}
+    for update in (json.loads(f) for f in frames if '"update"' in f):
+        stamps.setdefault(update["arg"]["instId"], []).append(int(update["data"][0]["ts"]))
+    assert all(found == sorted(found) for found in stamps.values())
+    book = hub.books["bitstamp"].flow("BTC-USD").book
+    micros = [book.micro for _ in range(1500) if hub.publish("bitstamp", "BTC-USD", hub.now_ms())]
+    assert all(later > earlier for earlier, later in pairwise(micros))
+    assert micros[0] // 1000 == hub.now_ms()
+
+
 # ---------------------------------------------------------------- the hub
 
 

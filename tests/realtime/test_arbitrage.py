@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,8 +11,11 @@ import orjson
 import pytest
 
 from altforecast.arbitrage_cut import CutEdge
-from altforecast.books import Book
+from altforecast.books import Book, BookState
 from altforecast.opportunities import Opportunity, OpportunityEvent, OpportunityEventKind, OpportunityType
+from altforecast.params import ARBITRAGE
+from altforecast.scanner import Scanner
+from altforecast.trading_terms import TradingTerms
 from altforecast_io.bus import OPPORTUNITIES, OPPORTUNITIES_FEED, SPREADS, MemoryBus
 from realtime.arbitrage import OUTBOX_MAX, Engine
 from tests.realtime.venue_toy import until
@@ -124,6 +128,65 @@ async def test_mark_changes_within_the_window_are_evaluated_together() -> None:
         gaps = [b - a for a, b in zip(on.scanner.evaluated_at, on.scanner.evaluated_at[1:], strict=False)]
         assert gaps
         assert min(gaps) >= 0.059
+
+
+async def test_stall_sets_every_book_aside_until_its_next_message() -> None:
+    """The real scanner: what waited in the sockets of two venues is stamped as of one moment and was not."""
+    now = {"s": 1000.0}
+    scanner = Scanner(TradingTerms({}, 0.0, 24.0), ARBITRAGE)
+    kept = Kept()
+    engine = Engine(
+        scanner, MemoryBus(), coalesce_ms=0.0, max_skew_ms=1000.0, sink=kept,
+        clock_ns=lambda: round(now["s"] * 1e9), monotonic=lambda: now["s"],
+    )  # fmt: skip
+    cheap, dear = Book("okx", "BTC-USDT"), Book("kraken", "BTC-USDT")
+
+    def told(book: Book, bid: float) -> None:
+        book.load([(bid - n, 5.0) for n in range(12)], [(bid + 1.0 + n, 5.0) for n in range(12)])
+        book.state, book.ts_ingest_ns = BookState.LIVE, engine._clock_ns()
+        book.n_updates += 1
+        engine.mark(book)
+        engine.evaluate()
+
+    for book in (cheap, dear):
+        engine.set_book(book)
+        told(book, 50_000.0)
+    assert engine.health()["stalls"] == 0
+    now["s"] += 2.5
+    told(cheap, 50_000.0)
+    told(dear, 51_000.0)
+    assert (engine.health()["stalls"], kept.events) == (1, [])
+    for _ in range(30):
+        now["s"] += 0.08
+        told(dear, 51_000.0)
+    assert kept.events == [], "what waited is still being read"
+    now["s"] += 0.2
+    engine.evaluate()
+    told(dear, 51_000.0)
+    assert kept.events == [], "the other book had no message since"
+    told(cheap, 50_000.0)
+    assert [event.kind for event in kept.events] == [KIND.OPENED], "both had one, so this one is real"
+    now["s"] += 3.0
+    engine.evaluate()
+    assert [event.kind for event in kept.events] == [KIND.OPENED, KIND.CLOSED]
+    assert kept.events[-1].reason == "book_withdrawn"
+    await engine.stop()
+
+
+async def test_stall_of_the_real_loop_is_noticed_and_a_pause_of_the_market_is_none() -> None:
+    scanner = ScriptedScanner()
+    engine = Engine(scanner, MemoryBus(), max_skew_ms=500.0)
+    engine.set_book(Book("okx", "BTC-USDT"))
+    await asyncio.sleep(0.5)
+    assert scanner.marks == []
+    time.sleep(0.8)  # noqa: ASYNC251
+    await until(lambda: scanner.marks == ["-okx"])
+    engine.mark(Book("okx", "BTC-USDT"))
+    assert scanner.marks == ["-okx"]
+    await until(lambda: not engine._is_held)
+    engine.mark(Book("okx", "BTC-USDT"))
+    assert scanner.marks == ["-okx", "okx"]
+    await engine.stop()
 
 
 async def test_events_reach_feed_state_and_sink_in_order() -> None:

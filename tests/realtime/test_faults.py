@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from altforecast.book_health import HealthRules
 from altforecast.books import BookState
 from altforecast.symbols import VENUES
-from tests.realtime.sandbox_venues import Sandbox, sandbox, symbol_of
+from altforecast_io.exchanges.sessions.session import FaultReason
+from tests.realtime.sandbox_venues import QUICK, Sandbox, sandbox, symbol_of
 from tests.realtime.venue_toy import until
 
 pytestmark = pytest.mark.anyio
@@ -58,18 +60,24 @@ async def dropped(on: Sandbox) -> set[str]:
 
 @BOTH
 async def test_dropped_frame_without_numbers_is_found_within_a_minute(kind: str) -> None:
-    async with sandbox(book_rate=1.0, speed=12.0) as on:
+    patient = HealthRules(stale_after_s=3600.0)
+    async with sandbox(book_rate=1.0, speed=20.0, rules=patient, pace=replace(QUICK, first_s=5.0, watchdog_s=3600.0)) as on:
         on.start(kind, sorted(UNNUMBERED))
         await on.all_live(sorted(UNNUMBERED))
         for venue in UNNUMBERED:
-            book, began = on.book(venue), on.clock.now_ns()
-            on.add("gap", venue, times=20)
-            await until(lambda book=book: book.state is not BookState.LIVE, 12.0)  # type: ignore[misc]
+            book, began, record = on.book(venue), on.clock.now_ns(), on.board.venues[venue]
+            # nothing but the venue's REST book can tell: no later change crosses the book or heals it
+            on.add("gap", venue)
+            await until(lambda record=record: record.last_fault, 30.0)  # type: ignore[misc]
             on.switches.stream.faults.clear()
-            # a minute, and what the question to the venue takes on a clock that runs twelve times as fast
-            assert on.clock.now_ns() - began < 70e9
+            assert record.last_fault is not None
+            assert record.last_fault.fault.reason is FaultReason.RECONCILE
+            # a minute, and what the machine takes for it on a clock that runs twenty times as fast
+            assert on.clock.now_ns() - began < 100e9
+            assert book.state is not BookState.LIVE
+            await until(lambda book=book, venue=venue: on.book(venue) is not book)  # type: ignore[misc]
             await on.all_live([venue])
-            assert on.book(venue) is not book
+            assert await on.compared([venue]) == {venue: 0}
 
 
 @BOTH

@@ -61,7 +61,7 @@ _decode_book = msgspec.json.Decoder(_Change, strict=False).decode
 class BitstampLine(Line):
     """A book of Bitstamp, the changes kept for its next join or comparison, and when that is due."""
 
-    __slots__ = ("asked_ns", "compared_ns", "kept", "kept_after", "next_ns", "rest", "subscribed_ns")
+    __slots__ = ("asked_ns", "compared_ns", "joined", "kept", "kept_after", "next_ns", "rest", "subscribed_ns")
 
     def __init__(self, book: Book, market: str) -> None:
         super().__init__(book, market)
@@ -69,6 +69,8 @@ class BitstampLine(Line):
         """None while nothing is due."""
         self.kept_after = 0
         """The time of the book when keeping began [us since 1970]."""
+        self.joined = 0
+        """The time of the REST book that the book began with [us since 1970]."""
         self.rest: _Change | None = None
         """The REST book that waits until ours has reached its time."""
         self.next_ns: int | None = None
@@ -86,15 +88,17 @@ class BitstampLine(Line):
 
 
 class BitstampSession(StreamSession):
-    """Rules: times never go back; the best 20 levels equal those of the REST book, brought to the same time, within 60 s.
+    """Rules: times never go back; no change crosses the book; the best 20 levels equal those of the REST book within 60 s.
 
-    There is no sequence: a lost change of the best 20 levels shows at the next comparison, one that lies deeper only when
-    it comes near.
+    There is no sequence: a lost change of the best 20 levels shows when prices meet it or at the next comparison, one that lies
+    deeper only when it comes near. Several changes may tell the same time: those of a REST book's own time are applied to it once
+    more, which changes nothing where it holds them.
     """
 
     venue = "bitstamp"
     url = "wss://ws.bitstamp.net"
     ping_every_ns = 15 * NS_PER_S
+    crossed_messages = 0
 
     def _market(self, symbol: str) -> str:
         return symbol.replace("-", "").lower()
@@ -182,9 +186,10 @@ class BitstampSession(StreamSession):
             return NOTHING
         book = line.book
         last = book.sequence or 0
-        if book.n_updates == 1 and change.microtimestamp <= last:
-            return NOTHING
         if change.microtimestamp < last:
+            if last == line.joined:
+                # the REST book was ahead of the socket and holds it
+                return NOTHING
             return self._break(FaultReason.GAP, line, f"time {change.microtimestamp} after {last}")
         self._apply(line, change)
         outputs = self._changed(line, recv_ns, change.microtimestamp // 1000)
@@ -199,9 +204,9 @@ class BitstampSession(StreamSession):
         if not is_covered:
             return NOTHING
         line.book.load(rest.bids, rest.asks)
-        line.book.sequence = rest.microtimestamp
+        line.book.sequence = line.joined = rest.microtimestamp
         for change in kept:
-            if change.microtimestamp > rest.microtimestamp:
+            if change.microtimestamp >= rest.microtimestamp:
                 self._apply(line, change)
         line.compared_ns = recv_ns
         place = sorted(self.books).index(line.book.symbol)
@@ -214,14 +219,14 @@ class BitstampSession(StreamSession):
         line.book.sequence = change.microtimestamp
 
     def _compared(self, line: BitstampLine, now_ns: int, is_settled: bool = False) -> Sequence[Output]:
-        """Compare with the REST book brought to our time, as soon as ours has reached its time."""
+        """Compare with the REST book brought to our time, as soon as ours is past its time or nothing more comes."""
         rest, book = line.rest, line.book
-        if rest is None or not (is_settled or (book.sequence or 0) >= rest.microtimestamp):
+        if rest is None or not (is_settled or (book.sequence or 0) > rest.microtimestamp):
             return NOTHING
         twin = Book(self.venue, book.symbol)
         twin.load(rest.bids, rest.asks)
         for change in line.kept or ():
-            if change.microtimestamp > rest.microtimestamp:
+            if change.microtimestamp >= rest.microtimestamp:
                 twin.apply(change.bids, change.asks)
         line.compared_ns = now_ns
         self._rest_until(line, now_ns + RECONCILE_EVERY_NS)

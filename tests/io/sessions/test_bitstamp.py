@@ -95,9 +95,41 @@ def test_received_change_follows(live: BitstampSession) -> None:
     assert faults(live.received(change(25, [], []), NOW)) == [(FaultReason.GAP, "BTC-USD")]
 
 
-def test_received_crossed_for_two_messages_is_a_fault(live: BitstampSession) -> None:
-    assert live.received(change(30, [["101", "1"]], []), NOW) == NOTHING
-    assert faults(live.received(change(31, [], []), NOW)) == [(FaultReason.CROSSED, "BTC-USD")]
+def test_received_crossed_is_a_fault_at_once(live: BitstampSession) -> None:
+    assert faults(live.received(change(30, [["101", "1"]], []), NOW)) == [(FaultReason.CROSSED, "BTC-USD")]
+
+
+def test_received_changes_of_one_time_all_count(live: BitstampSession) -> None:
+    """The REST book may hold the first of them alone, so those of its own time are taken as well."""
+    assert is_changed(live.received(change(20, [["99.5", "1"]], []), NOW))
+    assert is_changed(live.received(change(30, [["100", "0"]], []), NOW))
+    assert is_changed(live.received(change(30, [["99.5", "0"]], []), NOW))
+    assert live.books["BTC-USD"].bids(5) == [(99.0, 2.0)]
+
+
+def test_answered_joins_changes_of_the_rest_books_own_time(waiting: BitstampSession) -> None:
+    for at, bids in ((10, []), (20, [["100", "7"]]), (20, [["99", "0"]])):
+        waiting.received(change(at, bids, []), NOW)
+    (book,) = waiting.answered("book:btcusd", 200, book_at(20, bids=[["100", "7"], ["99", "2"]]), NOW)
+    assert book.bids(5) == [(100.0, 7.0)]
+
+
+def test_received_time_that_goes_back_after_the_join_is_a_fault(waiting: BitstampSession) -> None:
+    """Changes that waited were applied, so an older one that comes now was sent too late to be in its place."""
+    waiting.received(change(10, [], []), NOW)
+    waiting.received(change(40, [], []), NOW)
+    assert is_changed(waiting.answered("book:btcusd", 200, book_at(20), NOW))
+    assert faults(waiting.received(change(30, [], []), NOW)) == [(FaultReason.GAP, "BTC-USD")]
+
+
+def test_received_comparison_waits_for_every_change_of_the_rest_books_time(live: BitstampSession) -> None:
+    live.tick(NOW + 51 * SECOND)
+    live.tick(NOW + 54 * SECOND)
+    assert live.answered("book:btcusd", 200, book_at(50, bids=[["98", "1"]]), NOW + 55 * SECOND) == NOTHING
+    assert is_changed(live.received(change(50, [["100", "0"], ["98", "1"]], []), NOW + 55 * SECOND))
+    assert is_changed(live.received(change(50, [["99", "0"]], []), NOW + 55 * SECOND))
+    assert is_changed(live.received(change(60, [], []), NOW + 55 * SECOND))
+    assert live._lines["btcusd"].rest is None
 
 
 def test_received_keeps_a_bounded_number_of_changes(waiting: BitstampSession) -> None:
