@@ -122,8 +122,11 @@ def cash_profit(
     """
     paid = value_of(ask_keys, ask_sizes, quantity)
     got = value_of(bid_keys, bid_sizes, quantity - costs.transfer_coins)
-    if paid is None or got is None:
-        return None
+    return None if paid is None or got is None else cash_of(paid, got, costs)
+
+
+def cash_of(paid: float, got: float, costs: Costs) -> float:
+    """What is left of a trade [quote of the buy side]: paid before the fee, got in the sell side's quote before fee and conversion."""
     return got * costs.rate * (1.0 - costs.fee_sell) - paid * (1.0 + costs.fee_buy) - costs.transfer_quote
 
 
@@ -169,7 +172,8 @@ def _matched(
         if gain <= 0.0:
             return sold, profit, False
         take = have if have < want else want
-        take = min(take, left)
+        if left < take:
+            take = left
         sold += take
         profit += gain * take
         have, want, left = have - take, want - take, left - take

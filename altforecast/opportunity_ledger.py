@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from altforecast.capture_chance import CaptureChance
@@ -17,6 +17,8 @@ from altforecast.opportunities import Capture, Opportunity, OpportunityEvent, Op
 from altforecast.params import ArbitrageParams
 
 NS_PER_MS = 1_000_000
+LOT = 16
+"""Captures, and held-back changes, that one evaluation takes on [count]."""
 Curve = tuple[tuple[float, float], ...]
 
 
@@ -98,11 +100,17 @@ class Ledger:
         self._params, self._chance = params, chance
         self._lives: dict[What, Life] = {}
         self._ended: dict[Life, None] = {}
-        self._due: list[tuple[int, int, int, Life]] = []
+        self._due: list[tuple[int, What, int, int, Life]] = []
+        """Heap of captures: when, of what, after which delay [ms], number of the entry."""
+        self._n_void = 0
+        """Entries of `_due` whose life was given up."""
         self._throttled: dict[What, Life] = {}
-        self._held_ns = 0
-        """Nothing that is held back may be told before this."""
+        self._held: list[tuple[int, What, int, Life]] = []
+        """Heap of what is held back: until when, what, number of the entry. Void where it was told or closed since."""
+        self._update_ns = int(params.update_ms * NS_PER_MS)
         self._n = 0
+        self._rest_ns = 0
+        """What is left over of a full lot is looked at from this on."""
         self.n_refused = 0
         self.n_given_up = 0
 
@@ -131,8 +139,10 @@ class Ledger:
             life.peak_pct, life.peak_ns = edge_pct, now_ns
         if self._is_to_be_told(life, now_ns):
             return self._tell(life, now_ns)
-        self._throttled[what] = life
-        self._held_ns = min(self._held_ns, life.told_ns + int(self._params.update_ms * NS_PER_MS))
+        if what not in self._throttled:
+            self._throttled[what] = life
+            self._n += 1
+            heappush(self._held, (life.told_ns + self._update_ns, what, self._n, life))
         return None
 
     def _open(
@@ -147,13 +157,13 @@ class Ledger:
         life = Life(what, name, now_ns, quantity, figures, edge_pct, make_curve(), chance, now_ns, told, now_ns, edge_pct, now_ns, edge_pct)
         self._lives[what] = life
         for delay in self._params.capture_ms:
-            self._n += 1
             life.waits += 1
-            heappush(self._due, (now_ns + delay * NS_PER_MS, self._n, delay, life))
+            self._n += 1
+            heappush(self._due, (now_ns + delay * NS_PER_MS, what, delay, self._n, life))
         return _event(OpportunityEventKind.OPENED, life, now_ns)
 
     def _is_to_be_told(self, life: Life, now_ns: int) -> bool:
-        if now_ns - life.told_ns >= self._params.update_ms * NS_PER_MS:
+        if now_ns - life.told_ns >= self._update_ns:
             return True
         edge, profit = life.told
         limit = self._params.update_change_frac
@@ -167,14 +177,25 @@ class Ledger:
         return _event(OpportunityEventKind.UPDATED, life, now_ns)
 
     def tell_throttled(self, now_ns: int) -> list[OpportunityEvent]:
-        """Changes that were held back and may be told now."""
-        if now_ns < self._held_ns:
-            return []
-        ready = [life for life in self._throttled.values() if self._is_to_be_told(life, now_ns)]
-        events = [self._tell(life, now_ns) for life in sorted(ready, key=lambda one: one.what)]
-        oldest = min((life.told_ns for life in self._throttled.values()), default=now_ns)
-        self._held_ns = oldest + int(self._params.update_ms * NS_PER_MS)
-        return events
+        """Changes that were held back and may be told now; at most LOT at once, the rest a millisecond later."""
+        ready: list[Life] = []
+        while (top := self._first_held()) is not None and top[0] <= now_ns:
+            if len(ready) == LOT:
+                self._rest_ns = now_ns + NS_PER_MS
+                break
+            heappop(self._held)
+            ready.append(top[3])
+            del self._throttled[top[1]]
+        return [self._tell(life, now_ns) for life in sorted(ready, key=lambda one: one.what)]
+
+    def _first_held(self) -> tuple[int, What, int, Life] | None:
+        """What may be told first; entries that are void are dropped on the way."""
+        while self._held:
+            until, what, _, life = self._held[0]
+            if self._throttled.get(what) is life and life.told_ns + self._update_ns == until:
+                return self._held[0]
+            heappop(self._held)
+        return None
 
     def close(self, what: What, reason: str, now_ns: int) -> OpportunityEvent | None:
         """The end of what is open, with its last figures; None where it is not open."""
@@ -193,14 +214,27 @@ class Ledger:
         """The end of everything; captures that are still due are given up."""
         events = [event for what in list(self._lives) if (event := self.close(what, reason, now_ns))]
         self._due.clear()
+        self._held.clear()
         self._ended.clear()
+        self._n_void = 0
         return events
 
     def _give_up(self, life: Life) -> None:
         del self._ended[life]
-        self._due = [entry for entry in self._due if entry[3] is not life]
-        self._due.sort()
         self.n_given_up += 1
+        self._n_void += life.waits
+        life.waits = 0
+        if 2 * self._n_void > len(self._due):
+            self._due = [entry for entry in self._due if entry[4].waits]
+            self._n_void = 0
+            heapify(self._due)
+
+    def _first_due(self) -> int | None:
+        """When the first capture is due; those that were given up are dropped on the way."""
+        while self._due and not self._due[0][4].waits:
+            heappop(self._due)
+            self._n_void -= 1
+        return self._due[0][0] if self._due else None
 
     @property
     def waits(self) -> bool:
@@ -209,16 +243,22 @@ class Ledger:
 
     def next_due_ns(self) -> int | None:
         """When the next capture or held-back change is due; None while nothing is."""
-        held = min((life.told_ns for life in self._throttled.values()), default=None)
-        times = [] if held is None else [held + int(self._params.update_ms * NS_PER_MS)]
-        if self._due:
-            times.append(self._due[0][0])
-        return min(times, default=None)
+        held, due = self._first_held(), self._first_due()
+        times = [t for t in (held[0] if held is not None else None, due) if t is not None]
+        return max(min(times), self._rest_ns) if times else None
 
     def due(self, now_ns: int) -> Iterator[tuple[Life, int]]:
-        """Captures that are due: what, and after which delay [ms]; each must be answered by `capture`."""
-        while self._due and self._due[0][0] <= now_ns:
-            _, _, delay, life = heappop(self._due)
+        """Captures that are due: what, and after which delay [ms]; each must be answered by `capture`.
+
+        At most LOT at once, the rest a millisecond later: many that opened together must not hold up books.
+        """
+        n = 0
+        while (first := self._first_due()) is not None and first <= now_ns:
+            if n == LOT:
+                self._rest_ns = now_ns + NS_PER_MS
+                return
+            n += 1
+            _, _, delay, _, life = heappop(self._due)
             yield life, delay
 
     def capture(self, life: Life, delay_ms: int, worth: tuple[float, float] | None, now_ns: int) -> OpportunityEvent | None:
@@ -235,14 +275,9 @@ class Ledger:
 
 
 def _opportunity(life: Life) -> Opportunity:
-    return Opportunity(
-        id=life.id,
-        **life.what._asdict(),
-        **life.figures._asdict(),
-        edge_curve=life.curve,
-        ts_detected_ms=life.seen_ns // NS_PER_MS,
-        capture_chance=life.chance,
-    )
+    *moving, flags = life.figures
+    # by position: both tuples follow the order of the fields
+    return Opportunity(life.id, *life.what, *moving, life.curve, flags, life.seen_ns // NS_PER_MS, life.chance)  # type: ignore[arg-type]
 
 
 def _event(kind: OpportunityEventKind, life: Life, now_ns: int) -> OpportunityEvent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from altforecast.arbitrage import NO_EDGE, Costs, best_size, cash_profit, edge_at, takes_last_level
+from altforecast.arbitrage import NO_EDGE, Costs, best_size, cash_of, cash_profit, edge_at, edge_of, takes_last_level, value_of, vwap
 from altforecast.book_slots import WITHDRAWN, Slot, Target, pair_trouble, trouble
 from altforecast.conversions import Conversions
 from altforecast.opportunities import OpportunityType, RiskFlag
@@ -87,25 +87,31 @@ class Spatial:
             return None
         buy, sell, params, costs, quantity = pair.buy.book, pair.sell.book, self._params, ways.costs, ways.quantity
         least = params.min_net_edge_pct - (params.close_margin_pct if is_open else 0.0)
-        edge = edge_at(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, quantity, costs)
+        bought = vwap(buy.ask_keys, buy.ask_sizes, quantity)
+        sold = vwap(sell.bid_keys, sell.bid_sizes, quantity) if bought is not None else None
+        edge = edge_of(bought[0], sold[0], quantity, costs) if bought is not None and sold is not None else None
         most = quantity if ways.conversion is not None else float("inf")
         walk = best_size(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, costs, most)
-        best = None
-        if walk.quantity > 0.0:
-            best = edge_at(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, walk.quantity, costs)
-        profit = walk.profit * ways.value
-        is_good = edge is not None and edge.net_pct >= least
-        if not is_good and not (best is not None and best.net_pct >= least and profit >= (0.0 if is_open else params.min_profit_usdt)):
-            return None
+        profit, best = walk.profit * ways.value, None
+        if edge is None or edge.net_pct < least:
+            if walk.quantity > 0.0 and profit >= (0.0 if is_open else params.min_profit_usdt):
+                best = edge_at(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, walk.quantity, costs)
+            if best is None or best.net_pct < least:
+                return None
         shown = edge or best
         assert shown is not None
-        cash = cash_profit(buy.ask_keys, buy.ask_sizes, sell.bid_keys, sell.bid_sizes, quantity, costs) if edge else 0.0
+        cash = 0.0
+        if bought is not None and sold is not None:
+            # the sizes differ only where coins are paid for the transfer
+            rest = quantity - costs.transfer_coins
+            got = sold[0] * quantity if costs.transfer_coins == 0.0 else value_of(sell.bid_keys, sell.bid_sizes, rest)
+            cash = cash_of(bought[0] * quantity, got or 0.0, costs)
         edge_pct = shown.net_pct
         thin = edge is None or walk.is_thin or takes_last_level(buy.ask_sizes, quantity) or takes_last_level(sell.bid_sizes, quantity)
         figures = Figures(
             *shown[:-1],
             net_edge_pct=edge.net_pct if edge else NO_EDGE,
-            expected_profit_usdt=(cash or 0.0) * ways.value,
+            expected_profit_usdt=cash * ways.value,
             available_qty=walk.available,
             optimal_qty=walk.quantity,
             optimal_profit_usdt=profit,
