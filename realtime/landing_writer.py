@@ -44,6 +44,8 @@ class _Pile:
         self.table, self.to_frame = table, to_frame
         self.rows: deque[Any] = deque(maxlen=max_rows)
         self.n_lost = 0
+        self.error = ""
+        """What the disk said last about this table; empty while it takes files."""
 
     def add(self, row: Any) -> None:
         if len(self.rows) == self.rows.maxlen:
@@ -89,8 +91,6 @@ class LandingWriter:
         self._cuts = _Pile("book_cuts", cut_frame, max_rows)
         self._n_files = 0
         self._turn = asyncio.Lock()
-        self.error = ""
-        """What the disk said last; empty while it takes files."""
 
     def note(self, event: OpportunityEvent) -> None:
         """One event of the scanner."""
@@ -110,6 +110,11 @@ class LandingWriter:
     def n_lost(self) -> int:
         """Rows that were dropped since the start."""
         return self._events.n_lost + self._cuts.n_lost
+
+    @property
+    def error(self) -> str:
+        """What the disk said last; empty while it takes the files of both tables."""
+        return self._events.error or self._cuts.error
 
     def health(self) -> dict[str, Any]:
         """For the health of the process: good while the disk takes files."""
@@ -150,16 +155,21 @@ class LandingWriter:
             await asyncio.shield(work)
         except StorageError as error:
             pile.give_back(rows)
-            if not self.error:
+            if not pile.error:
                 log.error("landing_refused", table=pile.table, error=str(error), rows_waiting=self.n_waiting)
-            self.error = str(error)[:200]
+            pile.error = str(error)[:200]
         except asyncio.CancelledError:
             await asyncio.wait({work})
             if work.exception() is not None:
                 pile.give_back(rows)
             raise
+        except Exception:
+            # a bug: the rows are gone, and that is counted before the process ends
+            pile.n_lost += len(rows)
+            LOST.labels(pile.table).inc(len(rows))
+            raise
         else:
-            self.error = ""
+            pile.error = ""
 
     def _write_file(self, table: str, to_frame: ToFrame, rows: Sequence[Any]) -> None:
         now = self._clock()
@@ -168,5 +178,12 @@ class LandingWriter:
         write_landing(self._root, name, to_frame(rows), table=table)
         WRITTEN.labels(table).inc(len(rows))
         if self._n_files % FILES_BEFORE_COMPACTION == 0:
-            for each in ("opportunity_events", "book_cuts"):
-                compact_landing(self._root, each, min_files=FILES_BEFORE_COMPACTION // 2)
+            self._compact()
+
+    def _compact(self) -> None:
+        """Fewer, larger files; where the disk refuses, the small ones stay, and the rows just written are not written again."""
+        for table in ("opportunity_events", "book_cuts"):
+            try:
+                compact_landing(self._root, table, min_files=FILES_BEFORE_COMPACTION // 2)
+            except StorageError as error:
+                log.warning("landing_not_compacted", table=table, error=str(error))

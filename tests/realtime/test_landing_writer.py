@@ -112,3 +112,51 @@ async def test_writer_puts_files_together_when_nobody_takes_them(tmp_path: Path,
         await writer.flush()
     assert len(landing_files(tmp_path, "opportunity_events")) < 10
     assert read_landing(landing_files(tmp_path, "opportunity_events"), "opportunity_events").height == 25
+
+
+async def test_writer_compaction_refused_writes_no_row_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> int:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(landing_writer, "FILES_BEFORE_COMPACTION", 1)
+    monkeypatch.setattr(landing_writer, "compact_landing", refused)
+    writer = make(tmp_path)
+    for event in EVENTS:
+        writer.note(event)
+    await writer.flush()
+    await writer.flush()
+    assert writer.n_waiting == 0
+    landed = read_landing(landing_files(tmp_path, "opportunity_events"), "opportunity_events")
+    assert landed.height == event_frame(EVENTS).height
+
+
+async def test_writer_one_table_refused_is_not_hidden_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = landing_writer.write_landing
+
+    def write(root: Path, name: str, frame: object, *, table: str) -> Path:
+        if table == "opportunity_events":
+            raise StorageError("no space left")
+        return real(root, name, frame, table=table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(landing_writer, "write_landing", write)
+    writer, book = make(tmp_path), Book("okx", "BTC-USDT")
+    book.load([(1.0, 2.0)], [(3.0, 4.0)])
+    book.state = BookState.LIVE
+    writer.note(EVENTS[0])
+    writer.note_cut(cut_rows([book], 1_717_243_200_000_000_000))
+    await writer.flush()
+    assert len(landing_files(tmp_path, "book_cuts")) == 1
+    assert writer.health()["ok"] is False
+    assert writer.n_waiting == 1
+
+
+async def test_writer_a_bug_counts_the_rows_it_loses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Path:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(landing_writer, "write_landing", broken)
+    writer = make(tmp_path)
+    writer.note(EVENTS[0])
+    with pytest.raises(ZeroDivisionError):
+        await writer.flush()
+    assert writer.n_lost == 1
