@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client import Counter
 
@@ -58,6 +58,18 @@ class Message:
     payload: bytes
 
 
+class BusHealth(NamedTuple):
+    """A bus as one process sees it."""
+
+    kind: str
+    """memory | redis"""
+    is_connected: bool
+    n_queued: int
+    """Messages that wait: for a reader (in process) or to be sent (Redis)."""
+    n_dropped: int
+    """Messages that a queue of this process lost because it was full [count]; replaced values of `keep_latest` are none."""
+
+
 class Bus(Protocol):
     """What writers and readers see; names ending in `_feed` are feeds, all others keep-latest state with one writer each."""
 
@@ -86,6 +98,9 @@ class Bus(Protocol):
 
     async def is_fed(self) -> bool:
         """Whether a realtime process is writing to this bus now. Raises StorageError when the bus cannot be reached."""
+
+    def health(self) -> BusHealth:
+        """How it does from this process; asks nobody."""
 
 
 class Mailbox:
@@ -229,6 +244,12 @@ class MemoryBus:
     async def is_fed(self) -> bool:
         """True: whoever holds this bus is the realtime process, or was given it by one."""
         return True
+
+    def health(self) -> BusHealth:
+        """See Bus; what readers lost who left is in the metrics alone."""
+        boxes = [box for boxes in self._boxes.values() for box in boxes]
+        dropped = sum(box.n_dropped for box in boxes if box.policy is not Policy.KEEP_LATEST)
+        return BusHealth("memory", True, sum(map(len, boxes)), dropped)
 
     async def _tell(self, topic: str, message: Message) -> None:
         for box in tuple(self._boxes.get(topic, ())):

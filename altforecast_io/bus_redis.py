@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from altforecast.errors import StorageError
 from altforecast_io.bus import (
+    BusHealth,
     DEAD_LETTERS,
     DROPPED,
     ENQUEUED,
@@ -83,6 +84,7 @@ class RedisBus:
         """Only a process that writes topics is a sign of life; dead letters come from readers too."""
         self.is_connected = False
         """Whether the writer's last exchange with Redis worked."""
+        self.n_dropped = 0
 
     async def close(self) -> None:
         """Send what waits (at most TIMEOUT_S long), say that this writer is gone and close the connections."""
@@ -136,6 +138,7 @@ class RedisBus:
         waiting = self._entries.setdefault(topic, deque())
         if len(waiting) >= self._limit(topic):
             waiting.popleft()
+            self.n_dropped += 1
             DROPPED.labels(topic, "redis_down").inc()
         waiting.append({"p": payload, "n": f"{self._epoch}:{self._n[topic]}".encode()})
         self._wake()
@@ -238,6 +241,11 @@ class RedisBus:
     async def is_fed(self) -> bool:
         """See Bus."""
         return bool(await _asked(self._client.exists(self._key("alive"))))
+
+    def health(self) -> BusHealth:
+        """See Bus; a process that has not written yet counts as connected."""
+        queued = sum(map(len, self._entries.values())) + sum(map(len, self._changed.values()))
+        return BusHealth("redis", self.is_connected or self._writer is None, queued, self.n_dropped)
 
     @asynccontextmanager
     async def follow(

@@ -48,10 +48,8 @@ class Health:
         return round(max(self._lags_ms, default=0.0), 1)
 
     def health(self) -> dict[str, dict[str, Any]]:
-        """Components by name: the loop, the inbox once it is open, and those of `parts`."""
+        """Components by name: the loop and those of `parts`."""
         found: dict[str, dict[str, Any]] = {"loop": {"ok": self.worst_lag_ms < LAG_LIMIT_MS, "lag_ms": self.worst_lag_ms}}
-        if self.inbox is not None:
-            found["inbox"] = {"ok": self.inbox.is_alive, "queue_size": self.inbox.depth}
         for part in self.parts:
             found |= part()
         return found

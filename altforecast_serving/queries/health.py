@@ -16,6 +16,7 @@ from sqlalchemy import text
 from altforecast import CODE_VERSION
 from altforecast.errors import StorageError
 from altforecast.types import Timeframe
+from altforecast_io.bus import Bus
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats, inbox
 from altforecast_io.store.engine import Store
@@ -36,16 +37,22 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def find_health(
-    settings: Settings, store: Store, reader: LakeReader, writer: inbox.InboxWriter, now: datetime, live: dict[str, dict[str, Any]]
+    settings: Settings,
+    store: Store,
+    reader: LakeReader,
+    writer: inbox.InboxWriter,
+    bus: Bus | None,
+    now: datetime,
+    live: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The health matrix; blocks on store and disk. `live`: components that the realtime engine adds or replaces."""
     components = {
         "db": _db(store),
         "broker": {"ok": True, "latency_ms": None, "mode": settings.mode, "detail": "no broker is connected in this process"},
-        "bus": _bus(writer, settings.inbox_queue_rows),
+        "bus": _bus(bus),
         "time_sync": {"ok": True, "drift_ms": None, "detail": "measured against venues by the realtime engine"},
         "lake": _lake(reader, now),
-        "inbox": _inbox(store),
+        "inbox": _inbox(store, writer, settings.inbox_queue_rows),
         "dagster": _dagster(store, now),
         **live,
     }
@@ -74,9 +81,14 @@ def _db(store: Store) -> dict[str, Any]:
     return {"ok": True, "latency_ms": latency_ms, "dialect": store.dialect}
 
 
-def _bus(writer: inbox.InboxWriter, capacity: int) -> dict[str, Any]:
-    depth = writer.depth
-    return {"ok": writer.is_alive and depth < BUSY_SHARE * capacity, "queue_size": depth, "capacity": capacity}
+def _bus(bus: Bus | None) -> dict[str, Any]:
+    if bus is None:
+        return {"ok": True, "queue_size": 0, "kind": "none", "detail": "REDIS_URL is not set and no realtime engine runs in this process"}
+    found = bus.health()
+    return {
+        "ok": found.is_connected, "queue_size": found.n_queued, "kind": found.kind, "connected": found.is_connected,
+        "n_dropped": found.n_dropped,
+    }  # fmt: skip
 
 
 def _lake(reader: LakeReader, now: datetime) -> dict[str, Any]:
@@ -94,12 +106,15 @@ def _lake(reader: LakeReader, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _inbox(store: Store) -> dict[str, Any]:
+def _inbox(store: Store, writer: inbox.InboxWriter, capacity: int) -> dict[str, Any]:
+    """Alerts: those that wait for a commit (`queue_size`), and committed ones that the pipelines did not take yet."""
+    queue = {"queue_size": writer.depth, "capacity": capacity}
     try:
         waiting = inbox.pending(store)
     except StorageError as error:
-        return {"ok": False, "n_pending": None, "detail": str(error)}
-    return {"ok": True, "n_pending": waiting.n_rows, "oldest_received_at": waiting.oldest_received_at}
+        return {"ok": False, "n_pending": None, **queue, "detail": str(error)}
+    is_good = writer.is_alive and writer.depth < BUSY_SHARE * capacity
+    return {"ok": is_good, "n_pending": waiting.n_rows, "oldest_received_at": waiting.oldest_received_at, **queue}
 
 
 def _dagster(store: Store, now: datetime) -> dict[str, Any]:

@@ -64,7 +64,9 @@ async def read_health(services: ServicesDep) -> Response:
     """The matrix: 200 while right answers can be served (healthy or degraded), 503 when not."""
     live = services.live.health() if services.live else {}
     now = services.clock()
-    found = await services.in_thread(lambda: find_health(services.settings, services.store, services.reader, services.inbox, now, live))
+    found = await services.in_thread(
+        lambda: find_health(services.settings, services.store, services.reader, services.inbox, services.bus, now, live)
+    )
     status = 503 if found["status"] == "unhealthy" else 200
     return Response(orjson.dumps(found, option=JSON_OPTIONS), status, NO_STORE, "application/json")
 

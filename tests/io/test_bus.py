@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from altforecast.errors import InputError, StorageError
-from altforecast_io.bus import BOOKS, DEAD_LETTERS, FEED_MAX, PAYLOAD_MAX, Bus, MemoryBus, Message, Policy, open_bus
+from altforecast_io.bus import BOOKS, DEAD_LETTERS, FEED_MAX, PAYLOAD_MAX, Bus, BusHealth, MemoryBus, Message, Policy, open_bus
 
 pytestmark = pytest.mark.anyio
 FEED = "opportunities_feed"
@@ -195,6 +195,16 @@ async def test_follow_two_readers_one_slow(bus: Bus) -> None:
         assert len(await take(quick, 100)) == 100
 
 
+async def test_health_counts_what_waits_and_what_was_lost() -> None:
+    bus = MemoryBus()
+    assert bus.health() == BusHealth("memory", True, 0, 0)
+    async with bus.follow(FEED, size=2), bus.follow(BOOKS, Policy.KEEP_LATEST):
+        for n in range(5):
+            await bus.append(FEED, b"%d" % n)
+            await bus.put_many(BOOKS, {"a": b"%d" % n})
+        assert bus.health() == BusHealth("memory", True, 3, 3)
+
+
 async def test_bury_keeps_the_newest_dead_letters(bus: Bus) -> None:
     before = REGISTRY.get_sample_value("bus_dlq_total", {"type": FEED}) or 0.0
     for i in range(300):
@@ -305,6 +315,10 @@ async def test_redis_that_goes_away_never_blocks_and_is_fed_again(tmp_path: Path
                 await asyncio.wait_for(writer.put_many(BOOKS, {"a": b"2"}), 0.5)
                 with pytest.raises(StorageError, match="does not answer"):
                     await reader.recent(FEED, 1)
+                away = writer.health()
+                assert (away.kind, away.is_connected) == ("redis", False)
+                assert away.n_queued >= FEED_MAX
+                assert away.n_dropped > 0
                 await server.start()
                 # Redis came back empty: the state is whole again, and the feed holds the newest.
                 await settled_state(reader, {"a": b"2", "b": b"1"})

@@ -179,7 +179,7 @@ async def test_stall_of_the_real_loop_is_noticed_and_a_pause_of_the_market_is_no
     engine.set_book(Book("okx", "BTC-USDT"))
     await asyncio.sleep(0.5)
     assert scanner.marks == []
-    time.sleep(0.8)  # noqa: ASYNC251
+    time.sleep(0.8)
     await until(lambda: scanner.marks == ["-okx"])
     engine.mark(Book("okx", "BTC-USDT"))
     assert scanner.marks == ["-okx"]

@@ -185,7 +185,8 @@ def test_read_health_has_the_old_shape(client: TestClient) -> None:
     assert {"db", "broker", "bus", "time_sync", "lake", "dagster"} <= set(parts)
     assert parts["db"]["latency_ms"] >= 0
     assert parts["broker"]["mode"] == "paper"
-    assert parts["bus"]["queue_size"] == 0
+    assert (parts["bus"]["ok"], parts["bus"]["queue_size"], parts["bus"]["kind"]) == (True, 0, "none")
+    assert (parts["inbox"]["ok"], parts["inbox"]["queue_size"], parts["inbox"]["n_pending"]) == (True, 0, 0)
 
 
 def test_read_health_stale_dagster_degrades(client: TestClient, make_settings: Callable[..., Settings]) -> None:
