@@ -83,6 +83,8 @@ class FoldParams:
     """Walk-forward by calendar quarters."""
 
     min_train_days: int = 90
+    min_train_rows: int = 1000
+    """A fold that fewer known outcomes come before is left out: a stray early series must not stop the others."""
     min_own_rows: int = 2000
     """A series with fewer training rows has no regression of its own."""
     ridge: float = 1e-3

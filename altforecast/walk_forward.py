@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Progress = Callable[[str], None]
 
+
 @dataclass(frozen=True)
 class HarPath:
     """Log variance ahead as HAR-S saw it before each quarter, shapes (time, series)."""
@@ -82,9 +83,9 @@ def forecast_past(
     Raises InputError where the bars leave no fold for the test span.
     """
     h = span.horizon
-    folds = walk_forward_folds(grid.ts, h, grid.timeframe.ms, fold_params.min_train_days, span.test_to)
-    rows = _test_rows(grid.ts, folds, span.test_from)
     outcome, target = return_ahead(grid.close, h), log_variance_ahead(bar_variance(grid), h)
+    folds = _taught_folds(grid, target, span, fold_params)
+    rows = _test_rows(grid.ts, folds, span.test_from)
     progress("seasonal HAR")
     har = har_path(grid, target, folds, h, fold_params)
     sigma = {"ewma": ewma_sigma(grid, h), **har_sigmas(har)}
@@ -106,6 +107,14 @@ def forecast_past(
         grid.ts[test], grid.series, h, grid.bars_per_day, outcome[test], quantiles, {n: s[test] for n, s in sigma.items()}, target[test],
         *direction,
     )  # fmt: skip
+
+
+def _taught_folds(grid: BarGrid, target: Floats, span: Span, params: FoldParams) -> list[Fold]:
+    """The folds that have enough known outcomes before them; those counts only grow, so the first ones fall away."""
+    known = np.append(0, np.cumsum((~np.isnan(target)).sum(axis=1)))
+    folds = walk_forward_folds(grid.ts, span.horizon, grid.timeframe.ms, params.min_train_days, span.test_to)
+    stops = np.searchsorted(grid.ts, [fold.train_until for fold in folds], side="right")
+    return [fold for fold, stop in zip(folds, stops, strict=True) if known[stop] >= params.min_train_rows]
 
 
 def _test_rows(ts: Ints, folds: Sequence[Fold], test_from: int) -> tuple[int, int]:

@@ -17,7 +17,9 @@ from rich.table import Table
 
 
 def evaluate(
-    bars: Annotated[list[Path], typer.Option(metavar="PATH...", help="Parquet or CSV bars in the columns of the table bars")],
+    bars: Annotated[
+        list[Path], typer.Option(metavar="PATH...", help="files or folders of Parquet or CSV bars in the columns of the table bars")
+    ],
     test_from: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first day of the test, UTC")],
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="where all tables go")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="more bar files")] = None,

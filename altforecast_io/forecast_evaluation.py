@@ -52,10 +52,19 @@ class EvaluationOptions:
     """Keep the horizons that the JSON file already has for the same data, options and parameters."""
 
 
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files given, and in place of a folder all its Parquet and CSV files, sorted by name."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.name.endswith((".parquet", ".csv", ".csv.gz"))) if path.is_dir() else [path]
+        found += inside
+    return found
+
+
 def read_bars(paths: Sequence[Path]) -> pl.DataFrame:
     """The documented columns of all files, each bar once (the first file wins), plus quality and known_at where every file has them.
 
-    Parquet or CSV (optionally .gz). Raises InputError for a file that cannot be read or lacks a column.
+    Parquet or CSV (optionally .gz). Raises InputError for a file that cannot be read or lacks a column, and without files.
     """
     if not paths:
         raise InputError("bars", "", "no file given")
@@ -96,6 +105,7 @@ def evaluate(paths: Sequence[Path], options: EvaluationOptions, out: Path, progr
     unknown = [h for h in options.horizons if h not in HORIZONS]
     if unknown:
         raise UnknownNameError("horizons", unknown[0], "no such horizon", HORIZONS)
+    paths = files_of(paths)
     bars = _chosen(read_bars(paths), options.symbols)
     result = _frame(paths, options, bars)
     if options.resume:

@@ -100,7 +100,7 @@ def test_forecast_past_refuses_a_test_without_history() -> None:
     for when in (TEST_FROM - HOUR, int(GRID.ts[-1]) + HOUR):
         with pytest.raises(InputError, match="test_from"):
             forecast_past(GRID, Span(1, when))
-    with pytest.raises(InputError, match="nothing"):
+    with pytest.raises(InputError, match="to test on"):
         forecast_past(bar_grid(panel(20), Timeframe.H1), Span(1, TEST_FROM))
 
 

@@ -94,6 +94,22 @@ def test_evaluate_names_horizons_it_cannot_judge(bars_file: Path, tmp_path: Path
         evaluate([bars_file], early, tmp_path / "e.json")
 
 
+def test_evaluate_reads_a_folder_and_survives_a_stray_early_series(tmp_path: Path) -> None:
+    frame = panel(240)
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    frame.write_parquet(folder / "a.parquet")
+    stray = frame.filter(pl.col("symbol") == SYMBOLS[0])[:100].with_columns(
+        pl.col("ts").dt.offset_by("-2y"), pl.lit("OLD-USDT").alias("symbol")
+    )
+    stray.write_csv(folder / "b.csv", datetime_format="%Y-%m-%dT%H:%M:%S")
+    (folder / "README.txt").write_text("not bars")
+    found = evaluate([folder], EvaluationOptions(TEST_FROM, horizons=("1h",), baselines_only=True), tmp_path / "e.json")
+    assert set(found["inputs"]["files"]) == {"a.parquet", "b.csv"}
+    assert found["horizons"]["1h"]["forecasters"]["har"]["skill_climatology"] > 0.02
+    assert len(found["horizons"]["1h"]["symbols"]) == 4
+
+
 def test_evaluate_stops_where_asked(bars_file: Path, tmp_path: Path) -> None:
     options = EvaluationOptions(TEST_FROM, datetime(2023, 7, 20, tzinfo=UTC), horizons=("1h",), baselines_only=True)
     found = evaluate([bars_file], options, tmp_path / "e.json")["horizons"]["1h"]
