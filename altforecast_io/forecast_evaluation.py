@@ -116,6 +116,7 @@ def evaluate(paths: Sequence[Path], options: EvaluationOptions, out: Path, progr
             _write(out, result)
     if not result["horizons"]:
         raise InputError("bars", ", ".join(p.name for p in paths), f"nothing could be evaluated: {result['skipped']}")
+    result["horizons"] = {name: result["horizons"][name] for name in HORIZONS if name in result["horizons"]}
     _leak_checks(bars, options, result, progress)
     result["verdicts"] = [verdict._asdict() for verdict in judge(result["horizons"], result["look_ahead"])]
     _write(out, result)
