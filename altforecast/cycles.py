@@ -75,10 +75,12 @@ class Cyclic:
         self._skew_ns = params.max_skew_ms * NS_PER_MS
 
     def trouble(self, cycle: Cycle, oldest_ns: int) -> str:
-        """Why the three books may not be compared now; empty where they may."""
+        """Why the three books may not be compared now; empty where they may. An open cycle is not judged by skew (see `spatial`)."""
         for slot in cycle.slots:
             if found := trouble(slot.book, oldest_ns):
                 return found
+        if cycle.is_open:
+            return ""
         times = [slot.book.ts_ingest_ns for slot in cycle.slots]
         return SKEW if max(times) - min(times) > self._skew_ns else ""
 
@@ -96,7 +98,9 @@ class Cyclic:
         profit = walk.profit * value
         if not (net is not None and net >= least) and not (best >= least and profit >= (0.0 if is_open else params.min_profit_usdt)):
             return None
-        return self._found(cycle, walk, net, best, amount if net is not None else walk.amount, value)
+        found = self._found(cycle, walk, net, best, amount if net is not None else walk.amount, value)
+        # captures are valued at the size that makes it an opportunity: the fixed one, or else the best one
+        return found if net is not None and net >= least else found._replace(edge_pct=best, quantity=walk.amount)
 
     def _found(self, cycle: Cycle, walk: CycleWalk, net: float | None, best: float, amount: float, value: float) -> Found:
         params, books = self._params, [s.book for s in cycle.slots]

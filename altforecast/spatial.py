@@ -6,6 +6,7 @@ What belongs here: sizing, costs, figures and flags of one ordered pair. What do
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from altforecast.arbitrage import NO_EDGE, Costs, best_size, cash_of, cash_profit, edge_at, edge_of, takes_last_level, value_of, vwap
@@ -24,9 +25,9 @@ class Found(NamedTuple):
 
     figures: Figures
     edge_pct: float
-    """Net edge at the fixed size, or at the best where books are too thin for the fixed one [percent]."""
+    """Net edge at the size that makes it an opportunity: the fixed one, or else the best one [percent]."""
     quantity: float
-    """Size to be valued again later: the fixed one, or the best where books are too thin for it."""
+    """That size; it is valued again later."""
 
 
 class Pair(Target):
@@ -60,8 +61,12 @@ class Spatial:
         self._skew_ns = params.max_skew_ms * NS_PER_MS
 
     def trouble(self, pair: Pair, oldest_ns: int) -> str:
-        """Why the pair's books may not be compared now; empty where they may."""
-        return pair_trouble(pair.buy.book, pair.sell.book, oldest_ns, self._skew_ns)
+        """Why the pair's books may not be compared now; empty where they may.
+
+        An open pair is not judged by skew: a quiet book of a living connection says that nothing changed, and what was there when
+        both were new is still there. It ends when a book is withdrawn or stale.
+        """
+        return pair_trouble(pair.buy.book, pair.sell.book, oldest_ns, inf if pair.is_open else self._skew_ns)
 
     def ways(self, pair: Pair, now_ns: int, oldest_ns: int) -> Ways | None:
         """Costs and fixed size; None where the coins differ, no book converts, or the quote's value is unknown."""
@@ -106,7 +111,10 @@ class Spatial:
             rest = quantity - costs.transfer_coins
             got = sold[0] * quantity if costs.transfer_coins == 0.0 else value_of(sell.bid_keys, sell.bid_sizes, rest)
             cash = cash_of(bought[0] * quantity, got or 0.0, costs)
-        edge_pct = shown.net_pct
+        # what makes it an opportunity: the fixed size, or else the best one; captures are valued at that size
+        is_fixed = edge is not None and edge.net_pct >= least
+        edge_pct = shown.net_pct if is_fixed or best is None else best.net_pct
+        counted = quantity if is_fixed else walk.quantity
         thin = edge is None or walk.is_thin or takes_last_level(buy.ask_sizes, quantity) or takes_last_level(sell.bid_sizes, quantity)
         figures = Figures(
             *shown[:-1],
@@ -115,9 +123,9 @@ class Spatial:
             available_qty=walk.available,
             optimal_qty=walk.quantity,
             optimal_profit_usdt=profit,
-            risk_flags=self._flags(pair, ways, edge_pct, thin, quantity if edge else walk.quantity),
+            risk_flags=self._flags(pair, ways, edge_pct, thin, counted),
         )
-        return Found(figures, edge_pct, quantity if edge else walk.quantity), ways
+        return Found(figures, edge_pct, counted), ways
 
     def _flags(self, pair: Pair, ways: Ways, edge_pct: float, is_thin: bool, quantity: float) -> tuple[RiskFlag, ...]:
         flags = list(ways.transfer.flags)

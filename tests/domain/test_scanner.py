@@ -77,9 +77,7 @@ def test_evaluate_books_that_may_not_be_used(spoil: Callable[[Book], None]) -> N
     assert look(good, bad) == []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"), [(_withdrawn, "book_withdrawn"), (_stale, "stale"), (_skewed, "skew"), (_crossed, "book_withdrawn")]
-)
+@pytest.mark.parametrize(("spoil", "reason"), [(_withdrawn, "book_withdrawn"), (_stale, "stale"), (_crossed, "book_withdrawn")])
 def test_evaluate_closes_with_the_reason(spoil: Callable[[Book], None], reason: str) -> None:
     good, bad, one = flat("a", "BTC-USDT", 99.9, 100.0), flat("b", "BTC-USDT", 101.0, 101.1), scanner()
     one.set_book(good)
@@ -90,6 +88,18 @@ def test_evaluate_closes_with_the_reason(spoil: Callable[[Book], None], reason: 
     (event,) = one.evaluate(NOW_NS + MS)
     assert (event.kind, event.reason) == (OpportunityEventKind.CLOSED, reason)
     assert one.open_opportunities() == []
+
+
+def test_evaluate_a_quiet_book_keeps_open_what_was_seen_when_both_were_new() -> None:
+    quiet, busy, one = flat("a", "BTC-USDT", 99.9, 100.0), flat("b", "BTC-USDT", 101.0, 101.1), scanner()
+    for book in (quiet, busy):
+        one.set_book(book)
+    opened = one.evaluate(NOW_NS)
+    busy.ts_ingest_ns = NOW_NS + 5000 * MS
+    one.mark(busy)
+    assert [e.kind for e in one.evaluate(NOW_NS + 5000 * MS)].count(OpportunityEventKind.CLOSED) == 0
+    assert [o.id for o in one.open_opportunities()] == [opened[0].opportunity.id]
+    assert [e.reason for e in one.evaluate(NOW_NS + 10_001 * MS)][-1:] == ["stale"]
 
 
 def test_drop_closes_and_keeps_the_book_out_until_it_is_marked() -> None:
