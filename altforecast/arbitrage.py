@@ -88,7 +88,11 @@ def value_of(keys: Sequence[float], sizes: Sequence[float], quantity: float) -> 
 
 def takes_last_level(sizes: Sequence[float], quantity: float) -> bool:
     """Whether `quantity` reaches into the worst level that is known: what lies behind it is not."""
-    return quantity > sum(sizes) - sizes[0] if sizes else True
+    for i in range(len(sizes) - 1, 0, -1):
+        quantity -= sizes[i]
+        if quantity <= 0.0:
+            return False
+    return True
 
 
 def edge_of(buy_vwap: float, sell_vwap: float, quantity: float, costs: Costs) -> Edge:
@@ -167,8 +171,9 @@ def _matched(
         return 0.0, profit, True
     profit -= ask_keys[i] * up * skip
     have, want = ask_sizes[i] - skip, bid_sizes[j]
+    cost, worth = ask_keys[i] * up, bid_keys[j] * down
     while left > 0.0:
-        gain = bid_keys[j] * down - ask_keys[i] * up
+        gain = worth - cost
         if gain <= 0.0:
             return sold, profit, False
         take = have if have < want else want
@@ -176,17 +181,19 @@ def _matched(
             take = left
         sold += take
         profit += gain * take
-        have, want, left = have - take, want - take, left - take
+        have -= take
+        want -= take
+        left -= take
         if have <= 0.0:
             i -= 1
             if i < 0:
                 return sold, profit, True
-            have = ask_sizes[i]
+            have, cost = ask_sizes[i], ask_keys[i] * up
         if want <= 0.0:
             j -= 1
             if j < 0:
                 return sold, profit, True
-            want = bid_sizes[j]
+            want, worth = bid_sizes[j], bid_keys[j] * down
     return sold, profit, False
 
 

@@ -6,8 +6,6 @@ yields (`spatial`, `triangles`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from altforecast.books import Book, BookState
 from altforecast.opportunity_ledger import What
 
@@ -43,13 +41,14 @@ class Group:
         return slot
 
 
-def least_ratio(floor_pct: float, fees: Iterable[float]) -> float:
+def least_ratio(floor_pct: float, most: float) -> float:
     """The sells / buys that a pair needs at least to reach the smallest net edge by D34.
 
-    floor_pct: gross edge beyond the fees that an opportunity needs [percent]. (1 + a)(1 + b)(1 + floor) exceeds
-    1 + a + b + floor by products of the fees: the ratio gives the largest of them away, so nothing is missed.
+    floor_pct: gross edge beyond the fees that an opportunity needs [percent]; most: the highest fee there is.
+    (1 + a)(1 + b)(1 + floor) exceeds 1 + a + b + floor by products of the fees: the ratio gives the
+    largest of them away, so nothing is missed.
     """
-    floor, most = floor_pct / 100.0, max(fees)
+    floor = floor_pct / 100.0
     return (1.0 + floor - most * most - (2.0 * most + most * most) * abs(floor)) * ROUNDING
 
 

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -109,7 +110,7 @@ class OpportunityEvent:
     peak_edge_pct: float
     peak_ms: int
     reason: str = ""
-    """Why it closed: edge_gone | book_withdrawn | stale | skew | shutdown."""
+    """Why it closed: edge_gone | book_withdrawn | stale | shutdown."""
     captures: tuple[Capture, ...] = ()
     """Known at the end (closed events; those still pending 5 s after birth are delivered in a later `updated` event)."""
 
@@ -121,7 +122,7 @@ def opportunity_row(event: OpportunityEvent) -> dict[str, Any]:
     row |= {name: getattr(one, name) for name in _COPIED}
     row |= {
         "type": one.type.value,
-        "edge_curve": json.dumps([list(point) for point in one.edge_curve], separators=(",", ":")),
+        "edge_curve": _COMPACT(one.edge_curve),
         "risk_flags": ",".join(flag.value for flag in one.risk_flags),
         "ts_detected": _iso(one.ts_detected_ms),
         "opened_at": _iso(event.opened_ms),
@@ -135,7 +136,13 @@ def opportunity_row(event: OpportunityEvent) -> dict[str, Any]:
     return row
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
+"""Made once: making an encoder costs as much as using it."""
+
+
+@lru_cache(maxsize=256)
 def _iso(ms: int) -> str:
+    # events of one evaluation share most of their times
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

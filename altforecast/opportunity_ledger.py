@@ -275,9 +275,11 @@ class Ledger:
 
 
 def _opportunity(life: Life) -> Opportunity:
-    *moving, flags = life.figures
+    figures = life.figures
     # by position: both tuples follow the order of the fields
-    return Opportunity(life.id, *life.what, *moving, life.curve, flags, life.seen_ns // NS_PER_MS, life.chance)  # type: ignore[arg-type]
+    return Opportunity(
+        life.id, *life.what, *figures[:-1], life.curve, figures.risk_flags, life.seen_ns // NS_PER_MS, life.chance
+    )  # fmt: skip
 
 
 def _event(kind: OpportunityEventKind, life: Life, now_ns: int) -> OpportunityEvent:

@@ -34,7 +34,7 @@ class Scanner:
         self._terms, self._params, self._revision = terms, params, terms.revision
         self._stale_ns = int(params.stale_after_ms * NS_PER_MS)
         self._floor_pct = params.slippage_bps / 100.0 + params.min_net_edge_pct - params.close_margin_pct
-        self._cycle_least, self._ratio = (1.0 + self._floor_pct / 100.0) * (1.0 - 1e-12), 1.0
+        self._cycle_least, self._ratio, self._most_fee = (1.0 + self._floor_pct / 100.0) * (1.0 - 1e-12), 1.0, -1.0
         self._slots: dict[Book, Slot] = {}
         self._places: dict[tuple[str, str], Slot] = {}
         self._groups: dict[str, Group] = {}
@@ -72,7 +72,9 @@ class Scanner:
             group = self._groups[book.symbol] = Group(book.symbol)
             self._relate(group)
         slot = self._places[book.venue, book.symbol] = group.add(book, self._terms.taker_fee(book.venue))
-        self._ratio = least_ratio(self._floor_pct, (s.fee for s in self._places.values()))
+        if slot.fee > self._most_fee:
+            self._most_fee = slot.fee
+            self._ratio = least_ratio(self._floor_pct, slot.fee)
         self._seats.setdefault(book.venue, []).append(slot)
         self._venues.pop(book.venue, None)
         self._conversions.add(book.symbol, slot)

@@ -7,6 +7,7 @@ Run: python -m benchmarks.bench_arbitrage [--data <folder with recordings/>]
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import random
@@ -28,8 +29,14 @@ from altforecast.scanner import Scanner
 from altforecast.symbols import VENUES
 from altforecast.trading_terms import TradingTerms
 from altforecast.triangles import find_triangles
+from altforecast_io.bus import MemoryBus
+from realtime.arbitrage import Engine
+from realtime.books import GC_THRESHOLDS
 
 LEVELS, SYMBOLS, UPDATES, ROUNDS = 50, 200, 3000, 7
+SHIFT = 20
+"""Frames by which each virtual venue of the recording lags the one before: two seconds."""
+BUSY = ArbitrageParams(withdraw_cost_usdt=0.0, min_net_edge_pct=0.02)
 NOW_NS = 1_700_000_000_000_000_000
 Floats = NDArray[np.float64]
 
@@ -51,7 +58,9 @@ def market(rng: random.Random) -> tuple[list[Book], list[float]]:
     return books, mids
 
 
-def incremental(books: list[Book], rng: random.Random, terms: TradingTerms, params: ArbitrageParams) -> tuple[float, float, int]:
+def incremental(
+    books: list[Book], rng: random.Random, terms: TradingTerms, params: ArbitrageParams, step_ns: int = 20_000
+) -> tuple[float, float, int]:
     """(median and p99 microseconds of mark + evaluate of one moved book, opportunities that are open)."""
     scanner = Scanner(terms, params)
     for book in books:
@@ -61,14 +70,70 @@ def incremental(books: list[Book], rng: random.Random, terms: TradingTerms, para
     now, spent = NOW_NS, []
     for _ in range(UPDATES):
         book = rng.choice(books)
-        now += 20_000
+        now += step_ns
         book.ts_ingest_ns = now
         book.bid_keys[-1] *= 1 + rng.gauss(0, 1e-6)
         began = time.perf_counter_ns()
         scanner.mark(book)
         scanner.evaluate(now)
+        scanner.next_due_ns()
         spent.append((time.perf_counter_ns() - began) / 1000)
     return statistics.median(spent), statistics.quantiles(spent, n=100)[98], len(scanner.open_opportunities())
+
+
+def frame_to_published(folder: Path, books: list[Book]) -> dict[str, Any]:
+    """From a real frame to its opportunities on the bus, in process: p50 and p99 of frames that published something.
+
+    The BTCUSDT recording plays on 14 virtual venues, each two seconds behind the one before, at zero fees, beside the busy
+    market whose opportunities stay open. Wall time, and CPU time, which other work on the machine does not lengthen.
+    """
+    return asyncio.run(_published(folder, books))
+
+
+async def _published(folder: Path, books: list[Book]) -> dict[str, Any]:
+    from benchmarks.bench_book_sessions import binance, segments
+
+    part, now = segments(folder)[0], NOW_NS
+    bus = CountingBus()
+    engine = Engine(Scanner(TradingTerms(uniform_fee_bps=0), BUSY), bus, clock_ns=lambda: now)
+    sessions = [binance(part)[0] for _ in VENUES]
+    for session, venue in zip(sessions, VENUES, strict=True):
+        session.books["BTC-USDT"].venue = venue
+    for book in books:
+        book.ts_ingest_ns = now
+        engine.set_book(book)
+    engine.evaluate()
+    await engine.flush()
+    n_busy, wall, cpu = engine.n_open, [], []
+    for step in range(len(part["frames"]) + SHIFT * len(VENUES)):
+        for i, session in enumerate(sessions):
+            if not 0 <= step - i * SHIFT < len(part["frames"]):
+                continue
+            now += 200_000
+            before, began, began_cpu = bus.n_written, time.perf_counter_ns(), time.process_time_ns()
+            for output in session.received(part["frames"][step - i * SHIFT], now):
+                if type(output) is Book:
+                    engine.scanner.mark(output)
+                    engine.evaluate()
+                    await engine.flush()
+            if bus.n_written > before:
+                wall.append((time.perf_counter_ns() - began) / 1000)
+                cpu.append((time.process_time_ns() - began_cpu) / 1000)
+    p99 = statistics.quantiles(wall, n=100)[98]
+    return {"published_frames": len(wall), "published_n_open": n_busy, "frame_to_published_p50_us": round(statistics.median(wall)),
+            "frame_to_published_p99_ms": round(p99 / 1000, 3), "meets_1_ms": p99 < 1000,
+            "frame_to_published_cpu_p99_ms": round(statistics.quantiles(cpu, n=100)[98] / 1000, 3)}  # fmt: skip
+
+
+class CountingBus(MemoryBus):
+    """Counts what was put into its feeds."""
+
+    n_written = 0
+
+    async def append(self, topic: str, payload: bytes) -> None:
+        """As the bus does it."""
+        self.n_written += 1
+        await super().append(topic, payload)
 
 
 def arrays(books: list[Book]) -> list[Floats]:
@@ -219,17 +284,18 @@ def main() -> None:
     books, _ = market(rng)
     levels, fees = arrays(books), np.array([TradingTerms().taker_fee(v) for v in VENUES])
     scan_us = best_of(lambda: full_scan(levels, fees))
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.collect()
     gc.freeze()
     update_us, p99_us, n_open = incremental(books, rng, TradingTerms(), ArbitrageParams())
-    busy = incremental(books, rng, TradingTerms(uniform_fee_bps=0), ArbitrageParams(withdraw_cost_usdt=0.0, min_net_edge_pct=0.02))
+    busy = incremental(books, rng, TradingTerms(uniform_fee_bps=0), BUSY, 200_000)
     figures = {"bench": "arbitrage", "update_us": round(update_us, 2), "update_p99_us": round(p99_us, 1), "n_open": n_open,
                "busy_update_us": round(busy[0], 1), "busy_update_p99_us": round(busy[1], 1), "busy_n_open": busy[2],
                "numpy_full_scan_us": round(scan_us), "ratio_full_scan": round(scan_us / update_us), 
                "meets_300x": scan_us >= 300 * update_us,
                **triangles(57), **sizes(books)}  # fmt: skip
     if asked.data is not None:
-        figures |= real_update(asked.data)
+        figures |= real_update(asked.data) | frame_to_published(asked.data, market(random.Random(3))[0])
     print(json.dumps(figures))
 
 
