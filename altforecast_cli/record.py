@@ -56,7 +56,8 @@ def line(p: Progress) -> str:
     """Frames, size and rate so far."""
     rate, size = (p.frames / p.seconds, p.size / p.seconds) if p.seconds else (0.0, 0.0)
     lost = f", {p.lost:,} lost" if p.lost else ""
+    left_out = f"; not recorded (ccxt feed): {', '.join(p.left_out)}" if p.left_out else ""
     told = (
         f"{p.frames:,} frames{lost}, {p.books_live} live books, {p.size / MB:,.2f} MB, {rate:,.0f} frames/s, {size * 3600 / MB:,.1f} MB/h"
     )
-    return f"{told}; {p.error}" if p.error else told
+    return f"{told}{left_out}; {p.error}" if p.error else told + left_out

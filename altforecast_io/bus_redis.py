@@ -23,13 +23,13 @@ from redis.exceptions import RedisError
 
 from altforecast.errors import StorageError
 from altforecast_io.bus import (
-    BusHealth,
     DEAD_LETTERS,
     DROPPED,
     ENQUEUED,
     FEED_MAX,
     PAYLOAD_MAX,
     STATE_MAX,
+    BusHealth,
     Mailbox,
     Message,
     Policy,

@@ -95,6 +95,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             # What exists now lives until the end: collections need not look at it again.
             gc.collect()
             gc.freeze()
+            health.is_started = (lambda: True) if books is None else (lambda: books.is_settled)
             log.info("realtime_ready", address="http://{}:{}".format(*listener.getsockname()), environment=settings.environment)
             await _until_asked(serving, stop)
             if books is not None:

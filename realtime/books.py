@@ -21,13 +21,13 @@ from altforecast.trading_terms import TradingTerms
 from altforecast_io.bus import Bus
 from altforecast_io.clock import utc_now
 from altforecast_io.exchanges.feed_limits import limits_of
-from altforecast_io.exchanges.sessions.registry import NATIVE_VENUES, open_session
+from altforecast_io.exchanges.sessions.registry import SESSION_VENUES, open_session
 from altforecast_io.settings import Settings
 from realtime.arbitrage import Engine, open_engine, terms_of
 from realtime.board import Board, keep_looking
 from realtime.ccxt_feed import ccxt_dial
 from realtime.ccxt_source import is_known
-from realtime.feed_plan import Planned, plan_feeds
+from realtime.feed_plan import NOT_RECORDED, Planned, plan_feeds
 from realtime.feeds import Feed, Pace, Tools
 from realtime.landing_writer import LandingWriter
 from realtime.native_feed import native_dial
@@ -38,7 +38,8 @@ from realtime.supervise import backoff, supervise
 STOP_S = 5.0
 """How long the feeds may take to end; after it they are left to the end of the process."""
 SETTLED_S = 30.0
-"""After it what exists is taken for lasting: garbage collections need not look at it again."""
+"""Venues that are not live after it are waited for no longer; what exists then is taken for lasting, and collections leave it alone."""
+LOOK_S = 0.5
 GC_THRESHOLDS = (50_000, 50, 100)
 """Rarer collections: a full one stops the loop for as long as everything takes to be looked at."""
 BEHIND_MS = -50.0
@@ -63,11 +64,13 @@ class BookSide:
         self.terms: TradingTerms | None = None
         """Fees and transfers that the engine uses; None without an engine."""
         self._publisher: Publisher | None = None
+        self.is_settled = False
+        """Whether the start is over: first connections, snapshots and imports may stop the loop for longer than running may."""
 
     def start(self, tasks: asyncio.TaskGroup, pace: Pace | None = None) -> None:
         """Start feeds and everything beside them; a bug in any of them ends the task group."""
         tools = Tools(self.board, self._http, pace or Pace(), self.recorder)
-        for planned in plan_feeds(self.settings, NATIVE_VENUES, is_known):
+        for planned in plan_feeds(self.settings, SESSION_VENUES, is_known):
             self._open(planned, tools)
         self._publisher = Publisher(self.board, self.bus, hz=self.settings.ws_publish_hz, fees_bps=self.fees_bps)
         self._running = [tasks.create_task(feed.run(), name=f"feed:{feed.venue}") for feed in self._feeds]
@@ -75,7 +78,7 @@ class BookSide:
             ("board", lambda: keep_looking(self.board)),
             ("publisher", self._publisher.run),
             ("landing", self.landing.run),
-            ("settle", _settle),
+            ("settle", self._settle),
         ]
         if self.engine is not None:
             works += [("arbitrage-events", self.engine.publish_events), ("arbitrage-cuts", self.engine.publish_cuts)]
@@ -94,8 +97,12 @@ class BookSide:
             dial = native_dial(limits, planned.base_url, open_session)
         else:
             dial = ccxt_dial(planned.venue, limits, planned.base_url)
+        note = planned.note
+        if planned.feed == "ccxt" and self.recorder is not None:
+            note = "; ".join(part for part in (note, NOT_RECORDED) if part)
+            log.warning("feed_not_recorded", venue=planned.venue, why=NOT_RECORDED)
         self._feeds.append(Feed(planned.venue, planned.feed, planned.symbols, limits, tools, dial))
-        self.board.venues[planned.venue].note = planned.note
+        self.board.venues[planned.venue].note = note
 
     async def stop(self) -> None:
         """End in order: feeds, engine (its ledger closes with reason shutdown), writers, then what the bus shows."""
@@ -108,6 +115,18 @@ class BookSide:
             await self.recorder.close()
         if self._publisher is not None:
             await self._publisher.clear()
+
+    async def _settle(self) -> None:
+        """The end of the start: every venue is live, or the time for it is over."""
+        gc.set_threshold(*GC_THRESHOLDS)
+        for _ in range(round(SETTLED_S / LOOK_S)):
+            await asyncio.sleep(LOOK_S)
+            if all(self.board.count_live(record.venue) for record in self.board.venues.values() if record.feed != "off"):
+                break
+        # without a collection: it would stop the loop for longer than a book may be late, and what it would free is little
+        gc.freeze()
+        self.is_settled = True
+        log.info("books_settled", books_live=sum(1 for _ in self.board.live_books()))
 
     async def _keep_cuts(self) -> None:
         while True:
@@ -160,14 +179,6 @@ async def open_books(settings: Settings, bus: Bus) -> AsyncIterator[BookSide | N
 def _recorder(settings: Settings) -> Recorder:
     folder = settings.home / "recordings"
     return Recorder(folder, retention_hours=settings.record_retention_hours, max_mb=settings.record_max_mb)
-
-
-async def _settle() -> None:
-    gc.set_threshold(*GC_THRESHOLDS)
-    await asyncio.sleep(SETTLED_S)
-    # only the young: a full collection would stop the loop for longer than a book may be late
-    gc.collect(1)
-    gc.freeze()
 
 
 async def _supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:

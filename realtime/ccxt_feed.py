@@ -41,7 +41,11 @@ NO_EVENT_TIME = frozenset({"cryptocom"})
 
 
 class CcxtConnection(Hooks):
-    """One life of one ccxt instance; after any fault it is thrown away."""
+    """One life of one ccxt instance; after any fault it is thrown away.
+
+    Its frames are not recorded: ccxt chooses channels and depths, and asks REST for snapshots, unseen by us, so no session could
+    replay them to the same books.
+    """
 
     def __init__(self, shard: Shard, source: Source, symbols: Sequence[str], limits: FeedLimits) -> None:
         self._shard, self._source, self._limits = shard, source, limits
@@ -185,11 +189,9 @@ class CcxtConnection(Hooks):
         if self._ended.done():
             return
         if message.type.value in (1, 2):
-            now = self._link.last_frame_ns = self._tools.clock_ns()
+            self._link.last_frame_ns = self._tools.clock_ns()
             self._link.frames += 1
             self._text = message.data
-            if self._tools.tap is not None:
-                self._tools.tap.frame(now, self._link.venue, self._link.name, "received", message.data)
         self._is_inside = True
         try:
             handle(message)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from altforecast_io.exchanges.feed_limits import limits_of, symbols_on
 from altforecast_io.settings import Settings
 
+NOT_RECORDED = "ccxt feed: not recorded, because recordings replay through native sessions"
+
 
 class Planned(NamedTuple):
     """What is done about one venue."""

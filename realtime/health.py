@@ -35,24 +35,37 @@ class Health:
         self.inbox: InboxWriter | None = None
         self.parts: list[Callable[[], dict[str, dict[str, Any]]]] = []
         """More components, asked each time: books, arbitrage, bus, clock."""
+        self.is_started: Callable[[], bool] = lambda: False
+        """Whether the start is over; until then delays count as those of the start, which are no fault."""
+        self.start_lag_ms = 0.0
+        """Longest delay of the loop during the start [ms]."""
+        self._is_running = False
         self._lags_ms: deque[float] = deque(maxlen=LAG_SAMPLES)
 
     def note_lag(self, lag_ms: float) -> None:
         """One sample: how late the loop woke up [ms]."""
+        if not self._is_running:
+            self.start_lag_ms = round(max(self.start_lag_ms, lag_ms), 1)
+            self._is_running = self.is_started()
+            return
         self._lags_ms.append(max(lag_ms, 0.0))
         LOOP_LAG.set(self.worst_lag_ms)
 
     @property
     def worst_lag_ms(self) -> float:
-        """Longest delay of the loop [ms]; 0 before the first sample."""
+        """Longest delay of the loop since its start was over [ms]; 0 before the first sample."""
         return round(max(self._lags_ms, default=0.0), 1)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """Components by name: the loop and those of `parts`."""
-        found: dict[str, dict[str, Any]] = {"loop": {"ok": self.worst_lag_ms < LAG_LIMIT_MS, "lag_ms": self.worst_lag_ms}}
+        found: dict[str, dict[str, Any]] = {"loop": self._loop()}
         for part in self.parts:
             found |= part()
         return found
+
+    def _loop(self) -> dict[str, Any]:
+        phase = "running" if self._is_running else "starting"
+        return {"ok": self.worst_lag_ms < LAG_LIMIT_MS, "lag_ms": self.worst_lag_ms, "phase": phase, "start_lag_ms": self.start_lag_ms}
 
     def detail(self) -> dict[str, Any]:
         """What the heartbeat says: process id, peak memory [MB], lag [ms] and waiting alerts."""

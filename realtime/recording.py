@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import structlog
 
 from altforecast.book_health import HealthRules
 from altforecast.errors import InputError
 from altforecast_io.exchanges.feed_limits import limits_of
-from altforecast_io.exchanges.sessions.registry import NATIVE_VENUES, open_session
+from altforecast_io.exchanges.sessions.registry import SESSION_VENUES, open_session
 from altforecast_io.settings import Settings
 from realtime.board import Board, keep_looking
-from realtime.feed_plan import plan_feeds
+from realtime.feed_plan import NOT_RECORDED, plan_feeds
 from realtime.feeds import Feed, Pace, Tools
 from realtime.native_feed import native_dial
 from realtime.recorder import Recorder
 
 TELL_S = 1.0
+log = structlog.get_logger(__name__)
 
 
 class Progress(NamedTuple):
@@ -37,6 +39,8 @@ class Progress(NamedTuple):
     """Bytes on disk."""
     books_live: int
     error: str
+    left_out: tuple[str, ...] = ()
+    """Venues that are followed over ccxt and therefore not recorded."""
 
 
 async def record(
@@ -46,18 +50,21 @@ async def record(
 
     Raises InputError where no venue can be followed: recordings hold wire frames, so venues that only ccxt reaches are left out.
     """
-    planned = [p for p in plan_feeds(settings, NATIVE_VENUES, lambda _: False) if p.feed == "native"]
+    wanted = plan_feeds(settings, SESSION_VENUES, lambda _: True)
+    planned = [p for p in wanted if p.feed == "native"]
+    left_out = tuple(p.venue for p in wanted if p.feed == "ccxt")
     if not planned:
-        raise InputError(
-            "--venues", ",".join(settings.book_venues), "none can be recorded here (EXCHANGE_BASE_URLS, BOOK_SYMBOLS, BOOK_FEEDS)"
-        )
+        why = f"none can be recorded here (EXCHANGE_BASE_URLS, BOOK_SYMBOLS, BOOK_FEEDS){f'; {NOT_RECORDED}' if left_out else ''}"
+        raise InputError("--venues", ",".join(settings.book_venues), why)
+    for venue in left_out:
+        log.warning("feed_not_recorded", venue=venue, why=NOT_RECORDED)
     recorder = Recorder(folder, retention_hours=settings.record_retention_hours, max_mb=settings.record_max_mb)
     board = Board(HealthRules(stale_after_s=settings.book_stale_after_sec))
     began = time.monotonic()
 
     def progress() -> Progress:
         live = sum(1 for _ in board.live_books())
-        return Progress(time.monotonic() - began, recorder.n_frames, recorder.n_lost, recorder.size, live, recorder.error)
+        return Progress(time.monotonic() - began, recorder.n_frames, recorder.n_lost, recorder.size, live, recorder.error, left_out)
 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as http:
         tools = Tools(board, http, pace or Pace(), recorder)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from altforecast.symbols import RESERVE_VENUES, VENUES
-from altforecast_io.exchanges.sessions.registry import NATIVE_VENUES
+from altforecast_io.exchanges.sessions.registry import SESSION_VENUES, open_session
 from altforecast_io.settings import Settings
 from realtime.feed_plan import Planned, plan_feeds
 from tests.realtime.conftest import Realtime
@@ -21,7 +21,7 @@ STAND_IN = "http://127.0.0.1:9"
 def planned(has_ccxt: bool = True, **settings: Any) -> dict[str, Planned]:
     """The plan of these settings by venue."""
     made = Settings(_env_file=None, **settings)  # type: ignore[call-arg]
-    return {p.venue: p for p in plan_feeds(made, NATIVE_VENUES, lambda venue: has_ccxt)}
+    return {p.venue: p for p in plan_feeds(made, SESSION_VENUES, lambda venue: has_ccxt)}
 
 
 def test_plan_feeds_live_follows_real_venues_natively() -> None:
@@ -50,6 +50,13 @@ def test_plan_feeds_reserves_go_over_ccxt_or_say_why_not() -> None:
     assert {p.feed for p in plan.values()} == {"ccxt"}
     assert plan["gemini"].note == "no native session: ccxt feed"
     assert planned(has_ccxt=False, environment="live", book_venues=("bitmart",))["bitmart"].note == "this version of ccxt does not know it"
+
+
+def test_plan_feeds_reserves_with_a_session_are_native_on_request() -> None:
+    plan = planned(environment="live", book_venues=("whitebit", "upbit"), book_feeds_text="all=native")
+    assert {v: p.feed for v, p in plan.items()} == {"whitebit": "native", "upbit": "native"}
+    for venue, found in plan.items():
+        assert set(open_session(venue, found.symbols).books) == set(found.symbols)
 
 
 def test_plan_feeds_without_common_symbols_is_off() -> None:

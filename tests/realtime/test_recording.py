@@ -55,12 +55,13 @@ async def test_record_writes_feeds_alone(tmp_path: Path) -> None:
     async with sandbox(book_rate=15.0) as on:
         urls = ",".join(f"{venue}={on.base_url}/{venue}" for venue in VENUES)
         settings = Settings.load(
-            base=tmp_path, environment="sandbox", exchange_base_urls_text=urls, book_venues="okx,kraken", book_symbols="BTC-USDT,BTC-USD"
-        )
+            base=tmp_path, environment="sandbox", exchange_base_urls_text=urls, book_venues="okx,kraken,bybit",
+            book_symbols="BTC-USDT,BTC-USD", book_feeds_text="bybit=ccxt",
+        )  # fmt: skip
         done = await record(settings, tmp_path / "out", 2.5, asyncio.Event(), told.append)
     assert done.frames > 20
     assert done.books_live >= 2
-    assert (done.lost, done.error) == (0, "")
+    assert (done.lost, done.error, done.left_out) == (0, "", ("bybit",))
     assert told[-1].size > 0
     account = Replay(open_session).run(read_range(recording_files(tmp_path / "out")))
     assert {name.split()[0] for name in account.updates} == {"okx", "kraken"}
@@ -71,3 +72,22 @@ async def test_record_without_a_venue_says_so(tmp_path: Path) -> None:
     settings = Settings.load(base=tmp_path, environment="sandbox")
     with pytest.raises(InputError, match="none can be recorded"):
         await record(settings, tmp_path, 1, asyncio.Event(), lambda _: None)
+
+
+async def test_record_of_ccxt_feeds_alone_is_refused(tmp_path: Path) -> None:
+    settings = Settings.load(base=tmp_path, book_venues="okx", book_feeds_text="all=ccxt")
+    with pytest.raises(InputError, match="ccxt feed: not recorded"):
+        await record(settings, tmp_path, 1, asyncio.Event(), lambda _: None)
+
+
+async def test_ccxt_feed_writes_nothing_that_could_not_be_replayed(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, retention_hours=1e6, max_mb=100)
+    async with sandbox(book_rate=15.0) as on:
+        on.tools.tap = recorder
+        on.start("ccxt", ["okx"])
+        on.start("native", ["bybit"])
+        await on.all_live(["okx", "bybit"])
+        await recorder.close()
+    account = Replay(open_session).run(read_range(recording_files(tmp_path)))
+    assert {name.split()[0] for name in account.updates} == {"bybit"}
+    assert account.n_unjoined == 0

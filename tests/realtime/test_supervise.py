@@ -118,17 +118,30 @@ async def test_supervise_cancellation_ends_it() -> None:
 
 def test_health_worst_lag_is_forgotten_after_a_minute() -> None:
     health = Health(datetime(2026, 1, 1, tzinfo=UTC))
+    health.is_started = lambda: True
+    health.note_lag(0.0)
     assert health.worst_lag_ms == 0
     health.note_lag(LAG_LIMIT_MS + 1)
     assert not health.health()["loop"]["ok"]
     for _ in range(LAG_SAMPLES):
         health.note_lag(-0.1)
-    assert health.health()["loop"] == {"ok": True, "lag_ms": 0.0}
+    assert health.health()["loop"] == {"ok": True, "lag_ms": 0.0, "phase": "running", "start_lag_ms": 0.0}
+
+
+def test_health_delays_of_the_start_are_told_apart() -> None:
+    health = Health(datetime(2026, 1, 1, tzinfo=UTC))
+    health.note_lag(900.0)
+    assert health.health()["loop"] == {"ok": True, "lag_ms": 0.0, "phase": "starting", "start_lag_ms": 900.0}
+    health.is_started = lambda: True
+    health.note_lag(30.0)
+    health.note_lag(LAG_LIMIT_MS + 1)
+    assert health.health()["loop"] == {"ok": False, "lag_ms": LAG_LIMIT_MS + 1, "phase": "running", "start_lag_ms": 900.0}
 
 
 @pytest.mark.anyio
 async def test_watch_loop_sees_a_blocked_loop() -> None:
     health = Health(datetime(2026, 1, 1, tzinfo=UTC))
+    health.is_started = lambda: True
     ticks = 0
 
     async def blocked_sleep(_: float) -> None:

@@ -18,6 +18,9 @@ NATIVE_VENUES = (
     "kraken", "coinbase", "bitfinex", "cryptocom", "bingx", "bitstamp",
 )  # fmt: skip
 """Each has a module of its name beside this one, with `open_session(symbols, base_url=None)`."""
+RESERVE_VENUES = ("whitebit", "upbit")
+"""The same, for venues without a stand-in: followed over ccxt unless BOOK_FEEDS asks for native."""
+SESSION_VENUES = NATIVE_VENUES + RESERVE_VENUES
 
 
 def open_session(venue: str, symbols: Sequence[str], base_url: str | None = None) -> Session:
@@ -25,8 +28,8 @@ def open_session(venue: str, symbols: Sequence[str], base_url: str | None = None
 
     Raises UnknownNameError for a venue without a session, InputError for no symbols or one symbol twice.
     """
-    if venue not in NATIVE_VENUES:
-        raise UnknownNameError("exchange", venue, "no venue with a native order book feed", NATIVE_VENUES)
+    if venue not in SESSION_VENUES:
+        raise UnknownNameError("exchange", venue, "no venue with a native order book feed", SESSION_VENUES)
     if not symbols or len(set(symbols)) != len(symbols):
         raise InputError("symbols", list(symbols), "needs one symbol at least and none of them twice")
     module = import_module(f"altforecast_io.exchanges.sessions.{venue}")
