@@ -54,9 +54,13 @@ def found_in(row: Mapping[str, Any]) -> Found:
     """One feed row; raises KeyError, TypeError or ValueError for a row of another form."""
     flags = row.get("risk_flags") or ()
     profits = (float(row.get(name) or 0.0) for name in ("expected_profit_usdt", "optimal_profit_usdt"))
+    edge = float(row["net_edge_pct"])
+    if edge < 0.0:
+        # the fixed size does not earn: the peak is that of the size that does
+        edge = max(edge, float(row.get("peak_edge_pct") or edge))
     return Found(
         id=str(row["id"]), type=str(row["type"]), symbol=str(row["symbol"]), buy_exchange=str(row["buy_exchange"]),
-        sell_exchange=str(row["sell_exchange"]), edge_pct=float(row["net_edge_pct"]), profit_usdt=max(profits), lifetime_ms=None,
+        sell_exchange=str(row["sell_exchange"]), edge_pct=edge, profit_usdt=max(profits), lifetime_ms=None,
         flags=tuple(f for f in (flags.split(",") if isinstance(flags, str) else flags) if f),
     )  # fmt: skip
 

@@ -73,3 +73,12 @@ def test_found_in_takes_the_better_profit_and_flags_in_both_forms() -> None:
     assert found_in(row).flags == found_in(row | {"risk_flags": ["thin", "edge_too_good"]}).flags == ("thin", "edge_too_good")
     with pytest.raises(KeyError):
         found_in({"id": "a"})
+
+
+def test_found_in_counts_the_edge_of_the_best_size_where_the_fixed_one_does_not_earn() -> None:
+    row = {
+        "id": "a", "type": "spatial", "symbol": "BTC-USDT", "buy_exchange": "okx", "sell_exchange": "kraken", "net_edge_pct": -100.0,
+        "peak_edge_pct": 0.4, "expected_profit_usdt": 0.0, "optimal_profit_usdt": 12.0, "risk_flags": "thin",
+    }  # fmt: skip
+    assert (found_in(row).edge_pct, found_in(row).profit_usdt) == (0.4, 12.0)
+    assert found_in({**row, "net_edge_pct": 0.1}).edge_pct == 0.1
