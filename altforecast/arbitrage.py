@@ -172,28 +172,29 @@ def _matched(
     profit -= ask_keys[i] * up * skip
     have, want = ask_sizes[i] - skip, bid_sizes[j]
     cost, worth = ask_keys[i] * up, bid_keys[j] * down
-    while left > 0.0:
-        gain = worth - cost
-        if gain <= 0.0:
-            return sold, profit, False
+    if left <= 0.0:
+        return sold, profit, False
+    while (gain := worth - cost) > 0.0:
         take = have if have < want else want
-        if left < take:
-            take = left
+        if left <= take:
+            is_last = (left >= have and i == 0) or (left >= want and j == 0)
+            return sold + left, profit + gain * left, is_last
         sold += take
         profit += gain * take
-        have -= take
-        want -= take
         left -= take
-        if have <= 0.0:
+        if have > take:
+            have -= take
+        else:
             i -= 1
             if i < 0:
                 return sold, profit, True
-            have, cost = ask_sizes[i], ask_keys[i] * up
-        if want <= 0.0:
-            j -= 1
-            if j < 0:
-                return sold, profit, True
-            want, worth = bid_sizes[j], bid_keys[j] * down
+            have, cost, want = ask_sizes[i], ask_keys[i] * up, want - take
+            if want > 0.0:
+                continue
+        j -= 1
+        if j < 0:
+            return sold, profit, True
+        want, worth = bid_sizes[j], bid_keys[j] * down
     return sold, profit, False
 
 
