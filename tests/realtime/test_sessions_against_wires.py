@@ -17,7 +17,7 @@ from tests.realtime.session_driver import Driven, driven
 
 pytestmark = pytest.mark.anyio
 SYMBOLS = ["BTC-USDT", "DOGE-USDT", "ETH-BTC"]
-FAST = FlowOptions(book_rate=12.0)
+FAST = FlowOptions(book_rate=40.0)
 _UPDATES = 90
 
 
