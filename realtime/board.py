@@ -121,11 +121,12 @@ class Board:
         self._watched: dict[Book, _Watched] = {}
         self._listener: Listener | None = None
 
-    def listen(self, listener: Listener) -> None:
-        """Tell this listener of all books, those that exist already included; there is one."""
+    def listen(self, listener: Listener | None) -> None:
+        """Tell this listener of all books, those that exist already included; there is one, or none."""
         self._listener = listener
-        for book in self.books.values():
-            listener.set_book(book)
+        if listener is not None:
+            for book in self.books.values():
+                listener.set_book(book)
 
     # ---- venues and connections
 

@@ -105,10 +105,12 @@ class BookSide:
         self.board.venues[planned.venue].note = note
 
     async def stop(self) -> None:
-        """End in order: feeds, engine (its ledger closes with reason shutdown), writers, then what the bus shows."""
-        await _end(self._running, "feeds")
+        """End in order: engine (its ledger closes with reason shutdown), feeds, writers, then what the bus shows."""
         if self.engine is not None:
+            # first, and deaf from now on: the end of the feeds withdraws every book, which is not why anything closes
+            self.board.listen(None)
             await self.engine.stop()
+        await _end(self._running, "feeds")
         await _end(self._beside, "books")
         await self.landing.close()
         if self.recorder is not None:

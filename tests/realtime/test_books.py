@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from altforecast.symbols import RESERVE_VENUES, VENUES
 from altforecast_io.exchanges.sessions.registry import SESSION_VENUES, open_session
+from altforecast_io.landing import landing_files, read_landing
 from altforecast_io.settings import Settings
 from realtime.feed_plan import Planned, plan_feeds
 from tests.realtime.conftest import Realtime
@@ -89,3 +94,50 @@ def test_process_in_a_sandbox_without_stand_ins_has_every_venue_off(realtime: Re
     books = health(realtime)["books"]
     assert (books["ok"], books["venues"], books["books_live"]) == (True, 0, 0)
     assert realtime.stop() == 0
+
+
+@pytest.mark.slow
+def test_process_stopped_closes_what_is_open_with_the_reason_shutdown(realtime: Realtime) -> None:
+    """Sandbox, plant, ledger, landing: each row is there, and the end of the feeds is not taken for the reason."""
+    with stand_ins() as there:
+        urls = ",".join(f"{venue}={there['venues'][venue]}" for venue in ("okx", "bybit"))
+        cheap = {"WITHDRAW_COST_USDT": "0", "SLIPPAGE_BPS": "0", "TARGET_SIZE_USDT": "500"}
+        realtime.start(
+            ALTFORECAST_ENVIRONMENT="sandbox", BOOK_VENUES="okx,bybit", BOOK_SYMBOLS="BTC-USDT", EXCHANGE_BASE_URLS=urls, **cheap
+        )
+        until(lambda: health(realtime)["books"]["books_live"] == 2)
+        plant = {"symbol": "BTC-USDT", "buy": "okx", "sell": "bybit", "edge_bps": 50, "money_usdt": 9000, "lifetime_ms": 60_000}
+        post(there["truth"], plant)
+        until(lambda: health(realtime)["arbitrage"]["open"] == 1)
+        assert realtime.stop() == 0
+    lake = realtime.home / "sandbox" / "lake"
+    rows = read_landing(landing_files(lake, "opportunity_events"), "opportunity_events").sort("ts")
+    assert rows["event"][0] == "opened"
+    last = rows.filter(rows["event"] == "closed").to_dicts()
+    assert [(row["reason"], row["buy_exchange"], row["sell_exchange"]) for row in last] == [("shutdown", "okx", "bybit")]
+
+
+@contextmanager
+def stand_ins() -> Iterator[dict[str, Any]]:
+    """The sandbox servers without plants of their own."""
+    command = [sys.executable, "-m", "altforecast_sandbox", "--port", "0", "--plants-per-hour", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def post(url: str, body: dict[str, Any]) -> None:
+    """POST as JSON."""
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), method="POST"), timeout=10).close()
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "did not come to hold"
+        time.sleep(0.05)

@@ -77,7 +77,7 @@ class Fault(NamedTuple):
 
 
 Output = Book | Open | Send | Fetch | Close | Fault
-"""What a session gives back; a Book means that this book changed. It is `live`, or `syncing` while it is crossed: then it may not be used."""
+"""What a session gives back; a Book means that this book changed. It is `live`, or `syncing` while it is crossed and must not be used."""
 NOTHING: tuple[Output, ...] = ()
 
 
