@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from altforecast.arbitrage import NO_EDGE
 from altforecast.arbitrage_tables import CAPTURE_DELAYS_MS, OPPORTUNITY_STATS
 from altforecast.bootstrap import cluster_lift
 
@@ -112,7 +113,8 @@ def _groups(closed: pl.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int64]]
 def _row(as_of: datetime, dimension: str, key: str, cases: _Cases, at: NDArray[np.int64]) -> dict[str, Any]:
     lifetimes, is_enough = cases.lifetime_ms[at], len(np.unique(cases.day[at])) >= MIN_DAYS
     edges = cases.birth_edge_pct[at]
-    edges = edges[~np.isnan(edges)]
+    # -100 says that the fixed size did not fit, which is no edge; a comparison leaves NaN out as well
+    edges = edges[edges > NO_EDGE]
     row: dict[str, Any] = {
         "ts": as_of, "known_at": as_of, "dimension": dimension, "key": key, "n": len(at),
         "median_lifetime_ms": float(np.median(lifetimes)), "p90_lifetime_ms": float(np.quantile(lifetimes, 0.9)),

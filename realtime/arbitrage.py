@@ -202,7 +202,8 @@ class Engine:
             if event.kind is OpportunityEventKind.OPENED:
                 self._open.add(event.opportunity.id)
                 self._openings.append(now)
-                metrics.NET_EDGE.observe(event.opportunity.net_edge_pct)
+                # at its opening the peak is the edge of the size that counts
+                metrics.NET_EDGE.observe(event.peak_edge_pct)
             elif event.kind is OpportunityEventKind.CLOSED:
                 self._open.discard(event.opportunity.id)
             if self._sink is not None:
