@@ -60,6 +60,10 @@ def show(console: Console, result: dict[str, Any]) -> None:
     if result["frames_unjoined"]:
         told += f"; {result['frames_unjoined']:,} frames of connections that began before the recording or broke off"
     console.print(told, highlight=False)
+    if result["bytes_unread"]:
+        console.print(
+            f"damaged: {result['bytes_unread']:,} bytes lie behind a broken block and were not replayed", style="red", highlight=False
+        )
     for text in result["first_faults"]:
         console.print(f"fault: {text}", style="dim", highlight=False, markup=False)
     out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

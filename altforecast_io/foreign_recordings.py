@@ -76,7 +76,10 @@ def _cryptofeed(path: Path, venue: str, symbols: tuple[str, ...]) -> Iterator[Fr
     if not path.is_file():
         raise InputError("file", str(path), "is no file; name one file of the venue")
     files = sorted(path.parent.glob(f"{path.name.partition('.')[0]}.*"))
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line]
+    except UnicodeDecodeError:
+        raise InputError("file", path.name, "is no text, and so no recording in cryptofeed's form") from None
     frames = [frame for line in lines if (frame := _cryptofeed_frame(line, name)) is not None]
     if not frames:
         raise InputError("file", path.name, "holds no frame in cryptofeed's form")

@@ -222,6 +222,20 @@ def _texts(path: Path) -> Iterator[bytes]:
             done += len(chunk)
 
 
+def unread_bytes(path: Path) -> int:
+    """Bytes behind the first block that cannot be unpacked; 0 for a whole file and for one whose end was never written."""
+    unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            try:
+                unpack.decompress(chunk)
+            except zstandard.ZstdError:
+                return path.stat().st_size - done
+            done += len(chunk)
+    return 0
+
+
 def _salvaged(path: Path, done: int, chunk: bytes) -> bytes:
     """What can be unpacked of a piece with a broken block: the whole blocks before it, found byte by byte."""
     unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)

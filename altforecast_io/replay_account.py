@@ -109,6 +109,8 @@ class ReplayAccount:
 
     n_frames: int = 0
     n_unjoined: int = 0
+    bytes_unread: int = 0
+    """Bytes of our own files behind a broken block: what they hold was not replayed."""
     """Frames of connections whose begin the recording does not hold."""
     first_ns: int | None = None
     last_ns: int = 0
@@ -180,6 +182,7 @@ class ReplayAccount:
             "frames": self.n_frames,
             "frames_by_direction": dict(sorted(self.directions.items())),
             "frames_unjoined": self.n_unjoined,
+            "bytes_unread": self.bytes_unread,
             "seconds_recorded": round(seconds, 3),
             "books": len(self.updates),
             "book_updates": sum(self.updates.values()),

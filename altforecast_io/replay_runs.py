@@ -24,7 +24,7 @@ from altforecast.symbols import parse_symbol, parse_venue
 from altforecast.trading_terms import TradingTerms
 from altforecast_io.exchanges.sessions.registry import open_session
 from altforecast_io.foreign_recordings import open_foreign_session, read_foreign
-from altforecast_io.recordings import Frame, first_needed, read_range, read_recording, recording_files
+from altforecast_io.recordings import Frame, first_needed, read_range, read_recording, recording_files, unread_bytes
 from altforecast_io.replay import OpenSession, Replay
 from altforecast_io.replay_account import ReplayAccount
 from altforecast_io.settings import Settings
@@ -47,6 +47,8 @@ class Recorded:
     open_session: OpenSession
     count_from_ns: int = 0
     symbols: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """Our own files among what is read: damage in them is told."""
 
 
 def find_recording(settings: Settings, source: str, form: str = "", venue: str = "", symbols: Sequence[str] = ()) -> Recorded:
@@ -60,6 +62,8 @@ def find_recording(settings: Settings, source: str, form: str = "", venue: str =
         if not venue:
             raise InputError("--venue", "", f"needed with --format {form}: whose frames are they?")
         return Recorded(read_foreign(form, Path(source), parse_venue(venue), wanted), open_foreign_session)
+    if venue:
+        raise InputError("--venue", venue, "says whose frames somebody else's recording holds: needed with --format only")
     known = wanted or settings.book_symbols
     span = _RANGE.match(source)
     if span is not None:
@@ -69,18 +73,26 @@ def find_recording(settings: Settings, source: str, form: str = "", venue: str =
         files = recording_files(path)
         if not files:
             raise InputError("folder", source, "holds no recording")
-        return Recorded(read_range(files), open_session, 0, known)
+        return Recorded(read_range(files), open_session, 0, known, tuple(f.path for f in files))
     if not path.is_file():
         raise InputError("recording", source, "is no file, no folder and no range such as 2026-08-01..2026-08-02T12:00")
-    return Recorded(read_recording(path), open_session, 0, known)
+    return Recorded(read_recording(path), open_session, 0, known, (path,))
 
 
 def _range(settings: Settings, start_ns: int, end_ns: int, symbols: tuple[str, ...]) -> Recorded:
     files = recording_files(recordings_dir(settings))
     inside = [f for f in files if f.first_ns < end_ns]
-    if not inside or start_ns >= end_ns:
-        raise InputError("range", f"{start_ns}..{end_ns}", f"no recording of it in {recordings_dir(settings)}")
-    return Recorded(read_range(inside[first_needed(inside, start_ns) :], None, end_ns), open_session, start_ns, symbols)
+    shown = f"{_shown(start_ns)}..{_shown(end_ns)}"
+    if start_ns >= end_ns:
+        raise InputError("range", shown, "its start must lie before its end")
+    if not inside:
+        raise InputError("range", shown, f"no recording of it in {recordings_dir(settings)}")
+    needed = inside[first_needed(inside, start_ns) :]
+    return Recorded(read_range(needed, None, end_ns), open_session, start_ns, symbols, tuple(f.path for f in needed))
+
+
+def _shown(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _moment(text: str) -> int:
@@ -209,4 +221,5 @@ def replay_choices(
     scanners = [make_scanner(settings, choice) for choice in choices]
     replay = Replay(recorded.open_session, scanners, symbols=recorded.symbols, coalesce_ms=settings.scan_coalesce_ms, on_event=note)
     account = replay.run(recorded.frames, recorded.count_from_ns)
+    account.bytes_unread = sum(unread_bytes(path) for path in recorded.files)
     return account, [choice.label() | harvest.as_dict() for choice, harvest in zip(choices, harvests, strict=True)]

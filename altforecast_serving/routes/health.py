@@ -62,13 +62,24 @@ async def read_liveness() -> Response:
 @router.get("/health", responses={200: {"model": HealthResponse}, 503: {"model": HealthResponse, "description": "unhealthy"}})
 async def read_health(services: ServicesDep) -> Response:
     """The matrix: 200 while right answers can be served (healthy or degraded), 503 when not."""
-    live = services.live.health() if services.live else {}
+    live = services.live.health() if services.live else await _feed(services)
     now = services.clock()
     found = await services.in_thread(
         lambda: find_health(services.settings, services.store, services.reader, services.inbox, services.bus, now, live)
     )
     status = 503 if found["status"] == "unhealthy" else 200
     return Response(orjson.dumps(found, option=JSON_OPTIONS), status, NO_STORE, "application/json")
+
+
+async def _feed(services: Services) -> dict[str, dict[str, Any]]:
+    """Of an API apart from realtime: whether somebody writes to the bus that it reads."""
+    if services.bus is None or services.bus.health().kind == "memory":
+        return {}
+    try:
+        is_fed = await services.bus.is_fed()
+    except StorageError as error:
+        return {"feed": {"ok": False, "detail": str(error)}}
+    return {"feed": {"ok": is_fed, **({} if is_fed else {"detail": "no realtime process writes to the bus"})}}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -26,6 +26,7 @@ from altforecast_io.recordings import (
     read_range,
     read_recording,
     recording_files,
+    unread_bytes,
 )
 
 HOUR_NS = 3_600_000_000_000
@@ -103,6 +104,29 @@ def test_read_recording_of_a_killed_writer_reads_up_to_the_last_flush(tmp_path: 
         assert found[:4] == FRAMES[:4]
         assert len(found) < 204
     writer.abandon()
+
+
+def test_unread_bytes_tells_a_broken_block_from_an_end_that_was_never_written(tmp_path: Path) -> None:
+    with RecordingWriter(tmp_path, NOON_NS) as writer:
+        for start in range(0, 2000, 100):
+            writer.write([Frame(NOON_NS + i, "okx", "1", "received", f'{{"seq":{i * 7919 % 104729}}}') for i in range(start, start + 100)])
+            writer.flush()
+    whole = writer.path.read_bytes()
+    assert unread_bytes(writer.path) == 0
+    damaged = tmp_path / "20240601T130000.000000000Z.rec.zst"
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert unread_bytes(damaged) == 0
+    middle = len(whole) // 3
+    damaged.write_bytes(whole[:middle] + b"\xff" * 40 + whole[middle + 40 :])
+    assert 0 < unread_bytes(damaged) <= len(whole)
+    assert len(list(read_recording(damaged))) < 2000
+
+
+def test_read_foreign_cryptofeed_refuses_what_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "OKX.ws.1.0"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\xff\xfe")
+    with pytest.raises(InputError, match="no text"):
+        list(read_foreign("cryptofeed", path, "okx"))
 
 
 def test_read_recording_refuses_other_files(tmp_path: Path) -> None:

@@ -201,6 +201,10 @@ def test_find_recording_says_what_is_missing(settings: Settings, tmp_path: Path)
             find_recording(settings, source)
     with pytest.raises(InputError, match="--venue"):
         find_recording(settings, "x", "cryptofeed")
+    with pytest.raises(InputError, match="--format only"):
+        find_recording(settings, str(tmp_path), venue="okx")
+    with pytest.raises(InputError, match="start must lie before its end, got '2024-01-02T00:00:00"):
+        find_recording(settings, "2024-01-02..2024-01-01")
 
 
 def test_parse_fees_and_grid_refuse_nonsense() -> None:

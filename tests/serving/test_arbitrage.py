@@ -153,6 +153,8 @@ def test_routes_with_redis_down_answer_503(make_settings: Callable[..., Settings
         assert response.status_code == 503
         assert "REDIS_URL" in response.json()["detail"]
         assert client.get("/api/stats").status_code == 200
+        health = client.get("/health").json()
+        assert (health["status"], health["components"]["feed"]["ok"]) == ("degraded", False)
 
 
 def test_routes_over_redis_show_what_another_process_wrote(make_settings: Callable[..., Settings]) -> None:
@@ -173,11 +175,13 @@ def test_routes_over_redis_show_what_another_process_wrote(make_settings: Callab
     try:
         with TestClient(create_app(make_settings(redis_url=url, ws_publish_hz=20))) as client:
             assert "no realtime process writes" in client.get("/api/venues").json()["warnings"][0]
+            assert client.get("/health").json()["components"]["feed"]["ok"] is False
             with start_blocking_portal() as portal, portal.wrap_async_context_manager(open_bus(url, namespace)) as bus:
                 portal.call(write_all, bus)
                 assert ids(client.get("/api/arbitrage/opportunities").json()) == ["a"]
                 assert [b["exchange"] for b in client.get("/api/arbitrage/books").json()["data"]] == ["okx"]
                 assert client.get("/api/venues").json()["warnings"] == []
+                assert client.get("/health").json()["components"]["feed"] == {"ok": True}
                 with client.websocket_connect("/ws/books") as socket:
                     message = socket.receive_json()
                     while not message.get("books"):

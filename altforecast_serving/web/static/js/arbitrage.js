@@ -27,6 +27,7 @@ let chosen = "";
 let isDrawing = false;
 let feed = "connecting";
 let notes = {};
+let liveVenues = null;
 
 const number = (text, className = "") => element("td", text, `number ${className}`);
 const money = (value) => (value === null || value === undefined ? "–" : `${value.toLocaleString("en-US", { maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0 })}`);
@@ -79,6 +80,7 @@ function emptyText() {
   if (feed === "silent") return "No realtime process writes: what is open is not known.";
   if (feed === "lost") return "Disconnected: what is open is not known.";
   if (feed === "connecting") return "Connecting…";
+  if (liveVenues === 0) return "None open now: no venue is live.";
   return "None open now. Opportunities are rare: most books differ by less than the fees.";
 }
 
@@ -193,9 +195,22 @@ function venueTile(venue) {
 
 function showVenues({ data, warnings }) {
   const live = data.filter((venue) => venue.state === "live").length;
+  liveVenues = live;
   byId("venues-lead").textContent = data.length ? `${live} of ${data.length} live` : "";
   byId("venues-lead").dataset.state = data.length ? (live === data.length ? "live" : "polling") : "silent";
   byId("venues").replaceChildren(...(data.length ? data.map(venueTile) : [element("p", warnings[0] ?? "No venue is configured.", "muted")]));
+}
+
+function loseVenues(message) {
+  liveVenues = null;
+  byId("venues-lead").textContent = "not known";
+  byId("venues-lead").dataset.state = "lost";
+  byId("venues").replaceChildren(element("p", message, "muted"));
+}
+
+function loseSpreads(message) {
+  fill(byId("spreads"), [], message);
+  byId("spreads-at").textContent = "";
 }
 
 function showSpreads({ data, warnings }) {
@@ -224,18 +239,19 @@ function showSpreads({ data, warnings }) {
   byId("spreads-at").textContent = data?.ts ? `coherent cut of ${time(data.ts)}; percent at the fixed size, all costs taken off` : "";
 }
 
-async function ask(part, path, parameters, show) {
+async function ask(part, path, parameters, show, lose = () => {}) {
   try {
     const answer = await get(path, parameters);
     show(answer);
     say(part, "");
   } catch (error) {
     say(part, error.message);
+    lose("Disconnected: what was shown here is no longer known.");
   }
 }
 
-const refreshVenues = () => ask("venues", "/api/venues", {}, showVenues);
-const refreshSpreads = () => ask("spreads", "/api/arbitrage/spreads", { symbol: byId("symbol").value }, showSpreads);
+const refreshVenues = () => ask("venues", "/api/venues", {}, showVenues, loseVenues);
+const refreshSpreads = () => ask("spreads", "/api/arbitrage/spreads", { symbol: byId("symbol").value }, showSpreads, loseSpreads);
 const refreshClosed = () => ask("closed", "/api/arbitrage/opportunities", { status: "closed", limit: CLOSED_SHOWN }, ({ data, lineage }) => {
   stored = data;
   lineageText(byId("closed-lineage"), lineage);
