@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest migration; a store at this revision needs no Alembic at start."""
 VERSION_TABLE = "altforecast_alembic_version"
 """Our own name: Dagster and MLflow both use `alembic_version`."""
@@ -216,4 +216,40 @@ outbox = Table(
     Index("ix_outbox_unsent", "not_before", "id", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
     sqlite_autoincrement=True,
     comment="messages to people, kept until they are sent or given up",
+)  # fmt: skip
+
+models = Table(
+    "models", metadata,
+    Column("version", String(64), primary_key=True),
+    Column("horizon", String(8), nullable=False),
+    Column("family", String(16), nullable=False),
+    Column("folder", String(200), nullable=False),
+    Column("trained_at", UtcMs, nullable=False),
+    Column("train_from", UtcMs, nullable=False),
+    Column("train_until", UtcMs, nullable=False),
+    Column("n_rows", BigInteger, nullable=False),
+    Column("data_hash", String(64), nullable=False),
+    Column("code_version", String(32), nullable=False),
+    Column("dagster_run_id", String(64), nullable=False),
+    Column("report", Text, nullable=False),
+    Column("mlflow_run_id", String(64)),
+    Column("mlflow_version", Integer),
+    Column("registered_at", UtcMs),
+    Index("ix_models_horizon_trained_at", "horizon", "trained_at"),
+    comment="trained models whose files are complete, each with its report as JSON",
+)  # fmt: skip
+
+model_events = Table(
+    "model_events", metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("horizon", String(8), nullable=False),
+    Column("version", String(64)),
+    Column("event", String(16), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("verdicts", Text, nullable=False, server_default=text("'[]'")),
+    Column("at", UtcMs, nullable=False),
+    Index("ix_model_events_horizon_id", "horizon", "id"),
+    sqlite_autoincrement=True,
+    comment="who became champion or challenger, when and why; the newest decides",
 )  # fmt: skip

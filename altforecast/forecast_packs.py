@@ -1,0 +1,72 @@
+"""Everything that is needed to forecast one horizon, as one value: baselines, residuals out of sample, optionally boosted models.
+
+What belongs here: the parts of a pack. What does not: making one (`forecast_training`), using one (`forecasting`) and files
+(`altforecast_io.model_files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from altforecast.baselines import HarModel
+
+if TYPE_CHECKING:
+    from altforecast.models import ModelBundle  # LightGBM takes seconds to load; baselines do without
+
+BASELINE, LIGHTGBM, CATBOOST = "baseline", "lightgbm", "catboost"
+
+
+@dataclass(frozen=True)
+class PackInfo:
+    """What a pack is; plain values, kept beside the models as JSON."""
+
+    version: str
+    """`<horizon>-<UTC minute of training>-<first six digits of the data hash>`, e.g. `1h-20261121T1430-3f9a2c`; baselines have the
+    prefix `har-`."""
+    horizon: str
+    family: str
+    """baseline | lightgbm | catboost"""
+    trained_at: int
+    """Moment [ms]."""
+    train_from: int
+    """Open of the first bar that taught [ms]."""
+    train_until: int
+    """Open of the last bar that taught [ms]; its label ended before the end of the bars."""
+    n_rows: int
+    """Rows that taught."""
+    data_hash: str
+    """Digest of the bars that taught."""
+    code_version: str
+    features: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ("har",)
+    """Parts whose quantiles are averaged."""
+    p_base: float | None = None
+    """Share of rises among the rows that taught."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Out-of-sample residuals of the time before train_until, newest last, enough for the calibration window."""
+
+    ts: NDArray[np.int64]
+    """Opens of the bars [ms], shape (time,), one regular clock."""
+    series: tuple[tuple[str, str], ...]
+    values: Mapping[str, NDArray[np.float64]]
+    """Part -> outcome over standard deviation, shape (time, series); for `shape` what each learned quantile missed by,
+    (time, series, levels); for `climatology` the outcome itself. NaN where unknown."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One trained forecaster of one horizon."""
+
+    info: PackInfo
+    har: HarModel
+    residuals: Residuals
+    bundle: ModelBundle | None = None
+    """None for a baseline."""
