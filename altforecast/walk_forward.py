@@ -67,6 +67,8 @@ class PastForecasts:
     p_up: Floats | None = None
     p_base: Floats | None = None
     """Share of rises before the quarter, for comparison with p_up."""
+    shape: Floats | None = None
+    """Learned quantiles of outcome / sigma of `scale` before their shift, shape (rows, series, levels)."""
 
 
 def forecast_past(
@@ -77,14 +79,16 @@ def forecast_past(
     threads: int = 1,
     progress: Progress = lambda _: None,
     fold_params: FoldParams = FOLDS,
+    folds: Sequence[Fold] | None = None,
 ) -> PastForecasts:
     """Walk forward over the grid. features: of the same grid; without them or the model parameters only the baselines run.
 
+    folds: another calendar than all quarters, ascending and without gaps; span.test_to is ignored then.
     Raises InputError where the bars leave no fold for the test span.
     """
     h = span.horizon
     outcome, target = return_ahead(grid.close, h), log_variance_ahead(bar_variance(grid), h)
-    folds = _taught_folds(grid, target, span, fold_params)
+    folds = _taught_folds(grid, target, span, fold_params) if folds is None else folds
     rows = _test_rows(grid.ts, folds, span.test_from)
     progress("seasonal HAR")
     har = har_path(grid, target, folds, h, fold_params)
@@ -102,7 +106,7 @@ def forecast_past(
     if learned is not None and params is not None:
         quantiles["mix"] = np.mean([quantiles[name] for name in params.mixed], axis=0)
     test = slice(*rows)
-    direction = () if learned is None else (learned.score[test], learned.p_up[test], learned.p_base[test])
+    direction = () if learned is None else (learned.score[test], learned.p_up[test], learned.p_base[test], learned.shape[test])
     return PastForecasts(
         grid.ts[test], grid.series, h, grid.bars_per_day, outcome[test], quantiles, {n: s[test] for n, s in sigma.items()}, target[test],
         *direction,
