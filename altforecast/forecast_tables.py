@@ -57,7 +57,7 @@ def _forecast_columns() -> tuple[Column, ...]:
 
 FORECASTS = Table(
     "forecasts", "Every forecast as it was made, never rewritten: quantiles of the log return ahead",
-    "one forecaster, horizon and bar", _KEY, _KEY, _forecast_columns(), is_hot=True,
+    "one forecaster, horizon and bar", _KEY, _KEY, _forecast_columns(), is_hot=True, hot_rows=48,
 )  # fmt: skip
 
 WALK_FORWARD_FORECASTS = Table(

@@ -40,6 +40,13 @@ class Table:
     by_timeframe: bool = True
     is_hot: bool = False
     """Whether the newest rows of every series are also kept in a small hot file."""
+    hot_rows: int = 500
+    """How many of them, for every value of the key apart from `ts`."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The key without `ts`: what has one row at each time."""
+        return tuple(name for name in self.key if name != "ts")
 
     @property
     def schema(self) -> pl.Schema:

@@ -29,8 +29,8 @@ from altforecast.tables import Table, table
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.provenance import METADATA_KEY, Provenance, data_version, decode
 
-HOT_ROWS = 500
-"""Newest rows kept per series in the hot file."""
+HOT_ROWS = Table.hot_rows
+"""Newest rows kept per series in the hot file, where its table names no other number."""
 ROW_GROUP_ROWS = 100_000
 OPEN_FILES = 200
 """Files read at once; more are read in turns, to stay under the process's limit of open files."""
@@ -202,7 +202,7 @@ class Lake:
         return self.root / "hot" / name / f"{Timeframe(timeframe).value}.parquet"
 
     def hot(self, name: str, timeframe: Timeframe | str) -> pl.DataFrame:
-        """The newest HOT_ROWS rows of every series, sorted; empty where nothing was written yet."""
+        """The newest `hot_rows` rows of every series (and forecaster, horizon), sorted; empty where nothing was written yet."""
         path = self.hot_path(name, timeframe)
         return pl.read_parquet(path) if path.exists() else table(name).empty()
 
@@ -266,7 +266,7 @@ class Lake:
         if scope.series is not None:
             in_scope &= series_filter(scope.series)
         newest = pl.concat([old.filter(~in_scope), rows]).sort(spec.sort)
-        newest = newest.group_by("symbol", "exchange", maintain_order=True).tail(HOT_ROWS).select(spec.schema.names()).sort(spec.sort)
+        newest = newest.group_by(spec.groups, maintain_order=True).tail(spec.hot_rows).select(spec.schema.names()).sort(spec.sort)
         write_parquet_atomically(path, newest, {})
 
     def _log(self, written: list[PartFile]) -> None:
