@@ -14,8 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from altforecast.bar_grid import BarGrid, bar_variance, log_returns
+from altforecast.feature_table import FEATURES
 from altforecast.forecast_params import VARIANCE_FLOOR, FeatureParams, feature_params
 from altforecast.rolling import lag, rolling_max, rolling_mean, rolling_min
+from altforecast.signal_features import SignalFrames, signal_columns
 from altforecast.table_schema import TS
 
 Floats = NDArray[np.float64]
@@ -27,7 +29,6 @@ MIN_MEMBERS = 3
 _RATIO_FLOOR = 0.01
 """Added to volume ratios before the logarithm: a bar without trades is low, not minus infinity."""
 _RSI_BARS = 14
-_RETURN_BARS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,18 @@ class _Base:
     """Standard deviation per bar over the day window."""
 
 
-def build_features(grid: BarGrid, last: int | None = None) -> FeatureMatrix:
-    """All features of a grid; `last` keeps only so many rows at the end (all are computed, give a grid with enough warm-up).
+def build_features(grid: BarGrid, last: int | None = None, signals: SignalFrames | None = None) -> FeatureMatrix:
+    """All features of a grid, always the columns of `feature_table`; `last` keeps only so many rows at the end (give enough warm-up).
 
-    Rows beyond `feature_params(...).lookback_bars` from the start of the grid equal those of a longer grid to rounding.
+    signals: what `signal_features` reads; without them their columns are missing. Rows beyond `feature_params(...).lookback_bars` from
+    the start of the grid equal those of a longer grid to rounding, where the signals reach as far back as `SignalFrames` says.
     """
     base = _base(grid, feature_params(grid.timeframe))
     keep = slice(0 if last is None else max(len(grid.ts) - last, 0), None)
     shape = (len(grid.ts[keep]), len(grid.series))
     named = {name: np.broadcast_to(values[keep], shape) for group in _GROUPS for name, values in group(base)}
+    found = signal_columns(grid, signals or SignalFrames(), keep)
+    named |= {name: np.broadcast_to(values, shape) for name, values in found}
     values = np.empty((*shape, len(named)), dtype=np.float32)
     for column, block in enumerate(named.values()):
         values[:, :, column] = block
@@ -75,7 +79,7 @@ def build_features(grid: BarGrid, last: int | None = None) -> FeatureMatrix:
 
 
 def feature_frame(grid: BarGrid, matrix: FeatureMatrix) -> pl.DataFrame:
-    """The matrix as rows (ts, symbol, exchange, timeframe, known_at, one column per feature) of the bars that exist; NaN is null."""
+    """The matrix as rows of table `features`, one per bar that exists; NaN is null."""
     ts = grid.ts[len(grid.ts) - len(matrix.values) :]
     row, column = np.nonzero(~np.isnan(grid.close[len(grid.ts) - len(ts) :]))
     symbols, exchanges = np.array([s for s, _ in grid.series]), np.array([e for _, e in grid.series])
@@ -83,7 +87,7 @@ def feature_frame(grid: BarGrid, matrix: FeatureMatrix) -> pl.DataFrame:
         {"ts": ts[row], "symbol": symbols[column], "exchange": exchanges[column], "known_at": matrix.known_at[row]},
     ).with_columns(pl.col("ts", "known_at").cast(TS), pl.lit(grid.timeframe.value).alias("timeframe"))
     values = pl.DataFrame(matrix.values[row, column], schema=list(matrix.names)).fill_nan(None)
-    return pl.concat([keys, values], how="horizontal").sort("symbol", "exchange", "ts")
+    return FEATURES.conform(pl.concat([keys, values], how="horizontal"))
 
 
 def log_variances(variance: Floats, params: FeatureParams) -> tuple[Floats, ...]:
@@ -137,11 +141,12 @@ def _mean_of_known(stack: Floats) -> Floats:
 
 
 def _returns(b: _Base) -> Named:
-    for bars in (*_RETURN_BARS, b.params.day, 3 * b.params.day, b.params.week, b.params.month):
+    spans = {"1": 1, "2": 2, "4": 4, "8": 8, "day": b.params.day, "3days": 3 * b.params.day, "week": b.params.week, "month": b.params.month}
+    for name, bars in spans.items():
         value = (b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars))
-        yield f"return_{bars}", value
+        yield f"return_{name}", value
         if bars != 2:
-            yield f"abs_return_{bars}", np.abs(value)
+            yield f"abs_return_{name}", np.abs(value)
     squared = b.returns**2
     falls = np.where(np.isnan(squared), np.nan, np.where(b.returns < 0, squared, 0.0))
     for name, bars, level in (("day", b.params.day, b.log_variance[2]), ("week", b.params.week, b.log_variance[3])):
@@ -208,8 +213,8 @@ def _leader(b: _Base) -> Named:
 
     for name, level in zip(("bar", "few", "day", "week", "month"), b.log_variance, strict=True):
         yield f"leader_logvar_{name}", column(level)
-    for bars in (1, b.params.day):
-        yield f"leader_return_{bars}", column((b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars)))
+    for span, bars in (("1", 1), ("day", b.params.day)):
+        yield f"leader_return_{span}", column((b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars)))
     leader = np.broadcast_to(column(b.returns), b.returns.shape)
     both = b.returns * leader
     x, y = np.where(np.isnan(both), np.nan, b.returns), np.where(np.isnan(both), np.nan, leader)

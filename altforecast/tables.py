@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from altforecast.arbitrage_tables import ARBITRAGE_TABLES
 from altforecast.errors import UnknownNameError
+from altforecast.feature_table import FEATURES
 from altforecast.forecast_tables import FORECAST_TABLES
 from altforecast.table_schema import BOOL, F64, I64, STR, TS, Column, Table
 
@@ -249,7 +250,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         t.name: t
         for t in (
             BARS, BAR_REVISIONS, BAR_GAPS, QUARANTINE, INDICATORS, PIVOTS, DIVERGENCES, DIVERGENCE_OUTCOMES, EVIDENCE,
-            LEVELS, REGIME, MARKET_REPORT, MARKET_CONTEXT, *ARBITRAGE_TABLES, *FORECAST_TABLES,
+            LEVELS, REGIME, MARKET_REPORT, MARKET_CONTEXT, *ARBITRAGE_TABLES, FEATURES, *FORECAST_TABLES,
         )
     }
 )  # fmt: skip
