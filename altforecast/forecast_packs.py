@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from altforecast.models import ModelBundle  # LightGBM takes seconds to load; baselines do without
 
 BASELINE, LIGHTGBM, CATBOOST = "baseline", "lightgbm", "catboost"
+CLIMATOLOGY, HAR, EWMA, SCALE, SHAPE = "climatology", "har", "ewma", "scale", "shape"
+"""Parts of a forecast, each with residuals and a calibration of its own."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PackInfo:
 
     version: str
     """`<horizon>-<UTC minute of training>-<first six digits of the data hash>`, e.g. `1h-20261121T1430-3f9a2c`; baselines have the
-    prefix `har-`."""
+    prefix `har-`, CatBoost models `catboost-`."""
     horizon: str
     family: str
     """baseline | lightgbm | catboost"""
@@ -36,7 +38,7 @@ class PackInfo:
     train_from: int
     """Open of the first bar that taught [ms]."""
     train_until: int
-    """Open of the last bar that taught [ms]; its label ended before the end of the bars."""
+    """Open of the last bar that may have taught [ms]; its label ended one horizon before the end of the bars, as in every fold."""
     n_rows: int
     """Rows that taught."""
     data_hash: str
@@ -48,17 +50,25 @@ class PackInfo:
     p_base: float | None = None
     """Share of rises among the rows that taught."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that need residuals and a calibration."""
+        return (CLIMATOLOGY, HAR) if self.family == BASELINE else self.mixed
+
 
 @dataclass(frozen=True)
 class Residuals:
-    """Out-of-sample residuals of the time before train_until, newest last, enough for the calibration window."""
+    """Out-of-sample residuals of the time before the end of the bars that taught, newest last, enough for the calibration window."""
 
     ts: NDArray[np.int64]
-    """Opens of the bars [ms], shape (time,), one regular clock."""
+    """Opens of the bars [ms], shape (time,), one regular clock; the last one is the last bar of the training."""
     series: tuple[tuple[str, str], ...]
-    values: Mapping[str, NDArray[np.float64]]
+    values: Mapping[str, NDArray[np.float32]]
     """Part -> outcome over standard deviation, shape (time, series); for `shape` what each learned quantile missed by,
     (time, series, levels); for `climatology` the outcome itself. NaN where unknown."""
+    pending: Mapping[str, NDArray[np.float64]]
+    """What was said of the newest bars, whose outcome was still to come: part -> standard deviation, shape (horizon, series); for
+    `shape` the learned quantiles, (horizon, series, levels). `climatology` says nothing."""
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,23 @@ class FoldParams:
     ridge: float = 1e-3
 
 
+@dataclass(frozen=True)
+class LiveParams:
+    """Walk-forward beside a training for production: the newest folds only."""
+
+    max_quarters: int = 4
+    max_short_folds: int = 8
+    """Folds of months, weeks or days, where history is too short for quarters."""
+    min_test_days: int = 56
+    """A calendar whose folds span fewer days gives way to a shorter one."""
+    burn_in_days: int = 30
+    """First days out of sample that are not scored, because hardly a residual stands behind their calibration."""
+
+
 FEATURES_1H = FeatureParams()
 CALIBRATION = CalibrationParams()
 FOLDS = FoldParams()
+LIVE = LiveParams()
 
 
 @dataclass(frozen=True)

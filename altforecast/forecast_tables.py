@@ -71,8 +71,8 @@ FORECAST_CALIBRATIONS = Table(
     ("symbol", "exchange", "timeframe", "horizon", "model", "part", "ts"),
     (
         Column("ts", TS, "UTC", "open of the bar at which it was renewed"),
-        Column("symbol", STR, "", "canonical symbol, BASE-QUOTE"),
-        Column("exchange", STR, "", "venue slug"),
+        Column("symbol", STR, "", "canonical symbol, BASE-QUOTE; * is the pool of all series, for those listed since"),
+        Column("exchange", STR, "", "venue slug; * is the pool of all series"),
         Column("timeframe", STR, "", "length of the bars: 15m or 1h"),
         Column("horizon", STR, "", "how far ahead: 15m 1h 4h 24h"),
         Column("model", STR, "", "version of the model or baseline"),
