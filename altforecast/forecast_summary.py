@@ -28,7 +28,14 @@ from altforecast.forecast_scores import (
     skill,
 )
 from altforecast.forecast_targets import quarter_names
-from altforecast.forecast_tests import block_bootstrap_interval, diebold_mariano, dm_lag, independence_of_breaches, mean_test
+from altforecast.forecast_tests import (
+    block_bootstrap_interval,
+    bootstrap_skill_interval,
+    diebold_mariano,
+    dm_lag,
+    independence_of_breaches,
+    mean_test,
+)
 from altforecast.walk_forward import PastForecasts
 
 Floats = NDArray[np.float64]
@@ -66,12 +73,12 @@ def summarise(past: PastForecasts, best: str, seed: int = 1) -> Table:
     out: Table = {
         "n": len(flat.outcome), "n_moments": len(np.unique(flat.when)), "n_outcomes": int((~np.isnan(past.outcome)).sum()),
         "first": int(flat.when.min()), "last": int(flat.when.max()), "best": best,
-        "forecasters": {name: _forecaster(flat, name, lag) for name in flat.loss if name != REFERENCE},
+        "forecasters": {name: _forecaster(flat, name, lag, seed) for name in flat.loss if name != REFERENCE},
         "symbols": _by(flat, best, np.array([f"{s} {e}" for s, e in past.series])[flat.column]),
         "quarters": _by(flat, best, quarter_names(flat.when)),
         "deciles": _by(flat, best, deciles(past.sigma[_sigma_of(past, best)][flat.picked])),
         "breaches": _breaches(flat, best, past),
-        "coverage_days": _coverage_over_time(flat, best),
+        "coverage_days": _coverage_over_time(flat, best), "losses": _daily_losses(flat),
     }  # fmt: skip
     if past.score is not None and past.p_up is not None and past.p_base is not None:
         out["direction"] = _direction(flat, past.score[flat.picked], past.p_up[flat.picked], past.p_base[flat.picked], lag, seed)
@@ -114,13 +121,15 @@ def _flatten(past: PastForecasts) -> _Flat:
     return _Flat(past.ts[row], column, outcome, quantiles, loss, picked)
 
 
-def _forecaster(flat: _Flat, name: str, lag: int) -> Table:
+def _forecaster(flat: _Flat, name: str, lag: int, seed: int) -> Table:
+    week, rng = flat.when // (7 * _DAY_MS), np.random.default_rng(seed)
     test = diebold_mariano(flat.loss[name], flat.loss[REFERENCE], flat.when, lag)
     q = flat.quantiles[name]
     return {
         "loss": float(flat.loss[name].mean()),
         "skill_climatology": skill(flat.loss[name], flat.loss["climatology"]),
         "skill_har": skill(flat.loss[name], flat.loss[REFERENCE]),
+        "skill_har_interval": list(bootstrap_skill_interval(flat.loss[name], flat.loss[REFERENCE], week, rng, BOOTSTRAP_DRAWS)),
         "dm_t": test.t, "dm_p": test.p_value,
         "coverage80": coverage(flat.outcome, q[:, _LOW80], q[:, _HIGH80]),
         "coverage95": coverage(flat.outcome, q[:, _LOW95], q[:, _HIGH95]),
@@ -159,6 +168,16 @@ def _coverage_over_time(flat: _Flat, best: str) -> list[list[float]]:
     week = flat.when // (7 * _DAY_MS)
     found = coverage_by(flat.outcome, q[:, _LOW80], q[:, _HIGH80], week)
     return [[float(int(str(key)) * 7 * _DAY_MS), covered, n] for key, (covered, n) in found.items()]
+
+
+def _daily_losses(flat: _Flat) -> dict[str, list[float]]:
+    """Sums of pinball losses by UTC day of the forecast: `day` [first ms], `n` rows, and one list per forecaster and the reference.
+
+    Rows are the same for all, so that two models of different trainings can be compared day by day.
+    """
+    days, group = np.unique(flat.when // _DAY_MS, return_inverse=True)
+    sums = {name: np.bincount(group, weights=loss).tolist() for name, loss in flat.loss.items()}
+    return {"day": (days * _DAY_MS).tolist(), "n": np.bincount(group).tolist(), **sums}
 
 
 def _direction(flat: _Flat, score: Floats, p_up: Floats, p_base: Floats, lag: int, seed: int) -> Table:

@@ -115,3 +115,25 @@ def block_bootstrap_interval(
     means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
     low, high = np.quantile(means, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
     return float(low), float(high)
+
+
+def bootstrap_skill_interval(
+    loss: Floats, reference: Floats, block: NDArray[np.int64], rng: np.random.Generator, draws: int = 500, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of 1 - sum(loss) / sum(reference), whole blocks (weeks) drawn with replacement.
+
+    All shapes (n,); rows where either loss is NaN are left out. (NaN, NaN) with fewer than 2 blocks, or where the reference
+    loses nothing in a draw. Raises InputError for unequal lengths.
+    """
+    if not len(loss) == len(reference) == len(block):
+        raise InputError("loss", (len(loss), len(reference), len(block)), "all arguments need the same length")
+    known = ~np.isnan(loss + reference)
+    _, group = np.unique(block[known], return_inverse=True)
+    mine, theirs = np.bincount(group, weights=loss[known]), np.bincount(group, weights=reference[known])
+    if len(mine) < 2:
+        return float("nan"), float("nan")
+    picks = rng.integers(0, len(mine), (draws, len(mine)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        skills = 1.0 - mine[picks].sum(axis=1) / theirs[picks].sum(axis=1)
+    low, high = np.quantile(skills, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return float(low), float(high)

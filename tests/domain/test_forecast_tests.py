@@ -94,3 +94,19 @@ def test_block_bootstrap_interval_is_wider_where_values_move_together() -> None:
 def test_dm_lag() -> None:
     assert tests.dm_lag(24, 24.0) == 48
     assert tests.dm_lag(1, 96.0) == 96
+
+
+def test_bootstrap_skill_interval_covers_a_known_skill_and_needs_two_blocks() -> None:
+    rng = np.random.default_rng(3)
+    reference = rng.gamma(4.0, 1.0, 2000)
+    week = np.arange(2000) // 20
+    low, high = tests.bootstrap_skill_interval(0.9 * reference, reference, week, rng)
+    assert (low, high) == pytest.approx((0.1, 0.1)), "the same share in each block leaves no doubt"
+    noisy = reference * rng.normal(0.9, 0.3, 2000)
+    noisy[7] = np.nan
+    low, high = tests.bootstrap_skill_interval(noisy, reference, week, rng)
+    assert low < 0.1 < high
+    assert 0.01 < high - low < 0.06, "about 4 standard errors of 0.3 / sqrt(2000) times the spread of the reference"
+    assert all(np.isnan(tests.bootstrap_skill_interval(noisy, reference, np.zeros(2000, dtype=np.int64), rng)))
+    with pytest.raises(InputError, match="same length"):
+        tests.bootstrap_skill_interval(noisy, reference[1:], week, rng)

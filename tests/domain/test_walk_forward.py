@@ -126,8 +126,22 @@ def test_summarise_agrees_with_the_scores_it_is_made_of(past: PastForecasts) -> 
     assert table["forecasters"]["mix"]["skill_climatology"] == pytest.approx(skill(loss["mix"], loss["climatology"]), rel=1e-9)
     assert REFERENCE not in table["forecasters"]
     assert table["n"] == picked.sum()
+    low, high = table["forecasters"]["mix"]["skill_har_interval"]
+    assert low < table["forecasters"]["mix"]["skill_har"] < high
     with pytest.raises(InputError, match="no such forecaster"):
         summarise(past, "oracle")
+
+
+def test_daily_losses_add_up_to_the_losses_of_the_table(past: PastForecasts) -> None:
+    table = summarise(past, "mix")
+    losses, rows = table["losses"], table["forecasters"]
+    assert set(losses) == {"day", "n", REFERENCE, *rows}
+    assert sum(losses["n"]) == table["n"]
+    assert all(day % 86_400_000 == 0 for day in losses["day"])
+    assert losses["day"] == sorted(set(losses["day"]))
+    for name, row in rows.items():
+        assert sum(losses[name]) / table["n"] == pytest.approx(row["loss"], rel=1e-12)
+    assert 1.0 - sum(losses["mix"]) / sum(losses[REFERENCE]) == pytest.approx(rows["mix"]["skill_har"], rel=1e-9)
 
 
 def test_judge_needs_skill_and_significance_and_reports_both() -> None:
