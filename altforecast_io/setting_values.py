@@ -24,6 +24,7 @@ URL_SCHEMES = {
     "dagster_postgres_url": ("postgresql",),
     "public_base_url": ("https", "http"),
     "context_dxy_url": ("https", "http"),
+    "mlflow_uri_override": ("sqlite", "postgresql", "https", "http"),
 }
 """Beginnings that each URL variable may have."""
 

@@ -34,6 +34,7 @@ class Settings(RealtimeSettings):
     host: str = var("127.0.0.1", "ALTFORECAST_HOST", "HOST", description="address to listen on (IPv4)")
     port: int = var(8000, "PORT", "ALTFORECAST_PORT", ge=1, le=65535, description="port of the API and dashboard")
     dagster_port: int = var(3000, "DAGSTER_PORT", ge=1, le=65535, description="port of the Dagster UI")
+    mlflow_port: int = var(5000, "MLFLOW_PORT", ge=1, le=65535, description="port of the MLflow UI of `make mlflow`")
     public_base_url: str = var("", "PUBLIC_BASE_URL", description="address that people use, for links; empty means no links")
     timezone: str = var("Europe/Amsterdam", "TZ", description="time zone shown to people; stores are UTC")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = var("INFO", "LOG_LEVEL", description="least severe level logged")
@@ -46,6 +47,9 @@ class Settings(RealtimeSettings):
         "", "DATABASE_URL", "DATABASE_PATH", "DB_PATH", "DB_DSN", description="operational store: SQLite path or PostgreSQL DSN"
     )
     redis_url: str = var("", "REDIS_URL", description="event bus on Redis; empty means in-process")
+    mlflow_uri_override: str = var(
+        "", "MLFLOW_TRACKING_URI", description="model registry: sqlite:///, postgresql:// or an MLflow server; empty means a file in <home>"
+    )
     dagster_postgres_url: str = var("", "DAGSTER_POSTGRES_URL", description="Dagster's own PostgreSQL database; empty means SQLite")
     celery_broker_url: str = var("", "CELERY_BROKER_URL", description="broker of the Celery run launcher; empty means none")
     sqlite_vacuum_threshold_mb: Positive = var(100, "SQLITE_VACUUM_THRESHOLD_MB", description="VACUUM above this file size [MB]")
@@ -180,6 +184,16 @@ class Settings(RealtimeSettings):
         return f"sqlite:///{path}"
 
     @property
+    def mlflow_dir(self) -> Path:
+        """Folder of MLflow's own database and artifacts; made by the first registration, not at start."""
+        return (self.home / "mlflow").resolve()
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Backend of the model registry."""
+        return self.mlflow_uri_override or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+
+    @property
     def exchange_base_urls(self) -> dict[str, str]:
         """Stand-in address per venue slug; empty for the real ones."""
         pairs = (p.partition("=") for p in self.exchange_base_urls_text.split(",") if p.strip())
@@ -240,7 +254,7 @@ class Settings(RealtimeSettings):
             raise ValueError(f"unknown venue; allowed: {', '.join((*VENUES, *RESERVE_VENUES))}")
         return venue
 
-    @field_validator("redis_url", "celery_broker_url", "dagster_postgres_url", "public_base_url", "context_dxy_url")
+    @field_validator("redis_url", "celery_broker_url", "dagster_postgres_url", "public_base_url", "context_dxy_url", "mlflow_uri_override")
     @classmethod
     def _url(cls, value: str, info: ValidationInfo) -> str:
         schemes = URL_SCHEMES[str(info.field_name)]
@@ -314,6 +328,24 @@ class Settings(RealtimeSettings):
         if self.mode == "live" and self.environment == "sandbox":
             raise ValueError("MODE=live cannot be used with ALTFORECAST_ENVIRONMENT=sandbox")
         return self
+
+
+MLFLOW_LIMITS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""MLflow waits for up to several minutes by itself, reports its use to its makers and starts seven processes beside its UI."""
+
+
+def export_to_mlflow(**more: str) -> None:
+    """Put MLFLOW_LIMITS (where not set otherwise) and `more` into the environment, which is all that MLflow reads; call before importing
+    it."""
+    for name, value in MLFLOW_LIMITS.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(more)
 
 
 def _line(cls: type[Settings], error: Any) -> str:
