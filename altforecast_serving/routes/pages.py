@@ -26,9 +26,10 @@ router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(directory=WEB / "templates")
 
 
-def _page(request: Request, name: str) -> Response:
+def _page(request: Request, name: str, section: str | None = None) -> Response:
+    """section: the entry of the navigation that the page belongs to, where it is not its own."""
     settings = request.app.state.settings
-    values = {"page": name, "environment": settings.environment, "zone": settings.timezone, "version": CODE_VERSION}
+    values = {"page": section or name, "environment": settings.environment, "zone": settings.timezone, "version": CODE_VERSION}
     response = templates.TemplateResponse(request, f"{name}.html", values)
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -51,6 +52,30 @@ def market(request: Request) -> Response:
 def arbitrage(request: Request) -> Response:
     """Open opportunities, their curves, venue health, spreads and what closed lately."""
     return _page(request, "arbitrage")
+
+
+@router.get("/forecasts", response_class=HTMLResponse)
+def forecasts(request: Request) -> Response:
+    """The newest forecast of every symbol and horizon, and what such forecasts were worth."""
+    return _page(request, "forecasts")
+
+
+@router.get("/forecasts/{symbol}", response_class=HTMLResponse)
+def forecast(request: Request, symbol: str) -> Response:
+    """One symbol: what is ahead, calibration, skill and every past forecast; whether it exists is the API's to say."""
+    return _page(request, "forecast", "forecasts")
+
+
+@router.get("/models", response_class=HTMLResponse)
+def models(request: Request) -> Response:
+    """Who answers for each horizon, what was trained, promoted, rejected and rolled back."""
+    return _page(request, "models")
+
+
+@router.get("/models/{version}", response_class=HTMLResponse)
+def model(request: Request, version: str) -> Response:
+    """The card of one model; whether it exists is the API's to say."""
+    return _page(request, "model", "models")
 
 
 @router.get("/favicon.ico")
