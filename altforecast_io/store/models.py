@@ -38,7 +38,7 @@ class Event(StrEnum):
 
 _DECIDES = {
     "champion": (Event.PROMOTED, Event.FORCED, Event.ROLLED_BACK),
-    "challenger": (Event.CHALLENGER, Event.PROMOTED, Event.REJECTED, Event.FORCED, Event.ROLLED_BACK),
+    "challenger": (Event.CHALLENGER, Event.PROMOTED, Event.FORCED, Event.ROLLED_BACK),
 }
 
 
@@ -109,11 +109,16 @@ def find_model(store: Store, version: str) -> Model:
     return _model(row)
 
 
-def newest_models(store: Store, horizon: str | None = None, limit: int = 50) -> list[Model]:
-    """Models, newest training first; of one horizon or of all."""
-    asked = select(models).order_by(models.c.trained_at.desc(), models.c.version.desc()).limit(limit)
+def newest_models(
+    store: Store, horizon: str | None = None, limit: int = 50, family: str | None = None, with_reports: bool = True
+) -> list[Model]:
+    """Models, newest training first; of one horizon or of all, of one family or of all. Reports are large: {} where not asked for."""
+    columns = [c for c in models.columns if with_reports or c.name != "report"]
+    asked = select(*columns).order_by(models.c.trained_at.desc(), models.c.version.desc()).limit(limit)
     if horizon is not None:
         asked = asked.where(models.c.horizon == horizon)
+    if family is not None:
+        asked = asked.where(models.c.family == family)
     with store.read() as connection:
         return [_model(row) for row in connection.execute(asked)]
 
@@ -148,11 +153,25 @@ def champion(store: Store, horizon: str) -> Model | None:
 
 
 def challenger(store: Store, horizon: str) -> Model | None:
-    """The model that forecasts in the champion's shadow; None without one."""
+    """The model that forecasts in the champion's shadow; None without one.
+
+    A shadow ends when any model becomes champion, at a roll-back, and when the model itself is rejected (not when another one is).
+    """
     newest = _deciding(store, horizon, "challenger")
     if newest is None or newest.event is not Event.CHALLENGER or newest.version is None:
         return None
-    return find_model(store, newest.version)
+    is_mine = (model_events.c.version == newest.version) & (model_events.c.event == Event.REJECTED.value)
+    with store.read() as connection:
+        rejected = connection.execute(select(model_events.c.id).where(is_mine, model_events.c.id > newest.id).limit(1)).first()
+    return find_model(store, newest.version) if rejected is None else None
+
+
+def was_champion(store: Store, version: str) -> bool:
+    """Whether a model ever answered; False for an unknown version."""
+    promoting = [event.value for event in _DECIDES["champion"]]
+    asked = select(model_events.c.id).where(model_events.c.version == version, model_events.c.event.in_(promoting)).limit(1)
+    with store.read() as connection:
+        return connection.execute(asked).first() is not None
 
 
 def _deciding(store: Store, horizon: str, role: str) -> ModelEvent | None:
@@ -165,7 +184,7 @@ def _deciding(store: Store, horizon: str, role: str) -> ModelEvent | None:
 
 def _model(row: Row[Any]) -> Model:
     values = dict(row._mapping)
-    return Model(**(values | {"report": orjson.loads(values["report"])}))
+    return Model(**(values | {"report": orjson.loads(values.get("report", "{}"))}))
 
 
 def _event(row: Row[Any]) -> ModelEvent:
