@@ -34,11 +34,13 @@ from altforecast_serving.routes import (
     divergences,
     documentation,
     evidence,
+    forecasts,
     health,
     indicators,
     keys,
     levels,
     lineage,
+    models,
     regime,
     settings,
     sockets,
@@ -55,7 +57,9 @@ ABOUT = (
     "Bars, indicators and signals of the AltForecast platform. Every answer under /api names the run, data version and "
     "known_at that it rests on; /api/lineage/{id} opens the record. Times are UTC. Errors have one body: error, detail, request_id."
 )
-API_ROUTERS = (bars, indicators, divergences, levels, evidence, regime, stats, streams, lineage, settings, keys, charts, arbitrage)
+API_ROUTERS = (
+    bars, indicators, divergences, levels, evidence, regime, forecasts, models, stats, streams, lineage, settings, keys, charts, arbitrage,
+)  # fmt: skip
 OPTIONAL_ROUTERS = ("altforecast_serving.routes.context", "altforecast_serving.routes.pages")
 """Routers that are attached where their module is installed."""
 

@@ -32,6 +32,7 @@ from altforecast_serving.limits import TokenBuckets
 from altforecast_serving.lineage import Answer
 from altforecast_serving.metrics import Metrics
 from altforecast_serving.queries.lake import LakeReader
+from altforecast_serving.queries.models import ModelLog
 from altforecast_serving.queries.names import metric_names, resolve_series
 from altforecast_serving.queries.tail import CountingInboxWriter, TailReader
 
@@ -65,6 +66,7 @@ class Services:
     buckets: TokenBuckets
     metrics: Metrics
     hub: Hub
+    models: ModelLog
     bus: Bus | None = None
     """What realtime writes to; None where neither a process handed one in nor REDIS_URL names one."""
     clock: Clock = utc_now
@@ -146,7 +148,8 @@ async def open_services(
             yield Services(
                 settings=settings, lake=lake, store=opened, inbox=writer, reader=LakeReader(lake), tail=tail,
                 keys=KeyRing(opened, time.monotonic), buckets=TokenBuckets(settings.rate_limit_per_minute, time.monotonic),
-                metrics=metrics, hub=hub, bus=live_bus, live=live, metric_names=metric_names(settings.tv_btc_symbol),
+                metrics=metrics, hub=hub, models=ModelLog(opened), bus=live_bus, live=live,
+                metric_names=metric_names(settings.tv_btc_symbol),
             )  # fmt: skip
     finally:
         await tail.close()

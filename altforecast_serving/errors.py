@@ -72,8 +72,9 @@ _STATUS: tuple[tuple[type[AltForecastError], int], ...] = (
 
 
 def status_of(error: AltForecastError) -> int:
-    """HTTP status of one of our errors; a timeframe is a value (422), every other unknown name is a missing thing (404)."""
-    if isinstance(error, UnknownNameError) and error.field == "timeframe":
+    """HTTP status of one of our errors; a timeframe or horizon is a value (422), every other unknown name is a missing thing
+    (404)."""
+    if isinstance(error, UnknownNameError) and error.field in ("timeframe", "horizon"):
         return 422
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 

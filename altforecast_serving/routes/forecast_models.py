@@ -90,7 +90,7 @@ class HorizonResponse(BaseModel):
     recent: RecentResponse | None = Field(description="null until forecasts have matured for a day")
     walk_forward: WalkForwardResponse | None = Field(description="null where the model has no report")
     reason: str | None = Field(description="why there are no quantiles")
-    note: str | None = Field(description="why a baseline answers; null for a champion")
+    note: str | None = Field(description="why a baseline answers, or that a roll-back brought the model back; else null")
 
 
 class ForecastResponse(BaseModel):
@@ -238,7 +238,7 @@ class CoverageWeek(BaseModel):
     ts: datetime = Field(description="first instant of the week (a Thursday, as weeks count from 1970-01-01)")
     n: int
     coverage_80: float
-    coverage_95: float
+    coverage_95: float | None = Field(description="null where it was not measured")
 
 
 class ReliabilityResponse(BaseModel):
@@ -317,7 +317,7 @@ class HorizonModels(BaseModel):
     note: str | None = Field(description="why the baseline answers")
     champion: ModelLine | None
     challenger: ModelLine | None
-    newest: list[ModelLine] = Field(description="at most 5, newest training first, baselines included")
+    newest: list[ModelLine] = Field(description="newest training first: at most 5 candidates and the newest baseline")
     events: list[ModelEventResponse] = Field(description="at most 10, newest first")
 
 
@@ -364,7 +364,7 @@ class ModelCard(ModelLine):
     symbols: list[GroupScores]
     quarters: list[GroupScores]
     deciles: list[GroupScores]
-    coverage_weeks: list[CoverageWeek] = Field(description="coverage_95 repeats coverage_80 where the report has only the latter")
+    coverage_weeks: list[CoverageWeek]
     reliability: list[ReliabilityBinResponse]
     direction: dict[str, Any] | None
     folds: list[dict[str, Any]]
