@@ -16,7 +16,7 @@ from altforecast.bar_grid import BarGrid
 from altforecast.baselines import averaged, ewma_sigma, har_design
 from altforecast.errors import InputError
 from altforecast.forecast_features import FeatureMatrix, build_features
-from altforecast.forecast_packs import CLIMATOLOGY, EWMA, HAR, SCALE, SHAPE, Pack
+from altforecast.forecast_packs import BASELINE, CLIMATOLOGY, EWMA, HAR, SCALE, SHAPE, Pack
 from altforecast.forecast_params import HORIZONS, feature_params
 from altforecast.forecast_scores import LEVELS
 from altforecast.types import Timeframe
@@ -51,6 +51,8 @@ def answers(pack: Pack, grid: BarGrid, first: int, stop: int | None = None, feat
     of other bars than the horizon's and for features that lack a column or a row that the models need.
     """
     check_grid(pack, grid)
+    if pack.bundle is None and pack.info.family != BASELINE:
+        raise InputError("pack", pack.info.version, "was loaded without its models")
     horizon = HORIZONS[pack.info.horizon][1]
     stop = len(grid.ts) if stop is None else stop
     seen = _with_warmup(grid, first, stop)

@@ -68,6 +68,8 @@ def _past_residuals(pack: Pack, grid: BarGrid, at: int, features: FeatureMatrix 
     check_grid(pack, grid)
     bar_ms, horizon = grid.timeframe.ms, HORIZONS[pack.info.horizon][1]
     stored = pack.residuals
+    if not len(stored.ts):
+        raise InputError("pack", pack.info.version, "was loaded without its residuals")
     series = tuple(sorted({*stored.series, *grid.series}))
     days = max(CALIBRATION.residual_days, CALIBRATION.climatology_days)
     n, last = days * grid.bars_per_day, at - horizon * bar_ms
