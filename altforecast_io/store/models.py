@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Row, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects import postgresql, sqlite
 
 from altforecast.errors import InputError, UnknownNameError
 from altforecast_io.store.engine import Store
@@ -83,12 +83,10 @@ class ModelEvent:
 def add_model(store: Store, model: Model) -> bool:
     """Keep a trained model; False where its version is kept already. Raises StorageError."""
     row = {c.name: getattr(model, c.name) for c in models.columns if c.name != "report"}
-    try:
-        with store.write() as connection:
-            connection.execute(insert(models).values(**row, report=orjson.dumps(model.report, option=orjson.OPT_SERIALIZE_NUMPY).decode()))
-    except IntegrityError:
-        return False
-    return True
+    row["report"] = orjson.dumps(model.report, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    insert_it = (postgresql if store.dialect == "postgresql" else sqlite).insert(models).values(**row)
+    with store.write() as connection:
+        return connection.execute(insert_it.on_conflict_do_nothing()).rowcount == 1
 
 
 def set_registered(store: Store, version: str, mlflow_run_id: str, mlflow_version: int) -> None:
