@@ -60,7 +60,9 @@ def bar_grid(bars: pl.DataFrame, timeframe: Timeframe) -> BarGrid:
     timeframes are ignored, order does not matter. A bar with a price that is not a positive finite number, or printed while its feed
     was down, is missing. Nothing is filled. Raises InputError for doubled or misplaced bars, no bars at all, or too large a grid.
     """
-    rows = _usable(bars, timeframe)
+    rows = usable_bars(bars, timeframe).select(
+        "symbol", "exchange", pl.col("ts").dt.epoch("ms").alias("at"), pl.col("known_at").dt.epoch("ms").alias("known"), *_PRICES, "volume"
+    )
     ms = timeframe.ms
     first = int(rows["at"].min())  # type: ignore[arg-type]
     n_times = (int(rows["at"].max()) - first) // ms + 1  # type: ignore[arg-type]
@@ -80,18 +82,23 @@ def bar_grid(bars: pl.DataFrame, timeframe: Timeframe) -> BarGrid:
     return BarGrid(timeframe, ts, np.maximum.accumulate(known_at), tuple(series.iter_rows()), **arrays)
 
 
-def _usable(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    rows = bars.filter(pl.col("timeframe") == timeframe.value).with_columns(pl.col("ts").dt.epoch("ms").alias("at"))
-    known = pl.col("known_at").dt.epoch("ms") if "known_at" in bars.columns else pl.col("at") + timeframe.ms
+def usable_bars(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Rows of one timeframe with good prices, printed while their feed was up; known_at is the close of the bar where it is not given.
+
+    Columns symbol, exchange, timeframe, ts, OHLCV, known_at, in the order of the bars. Raises InputError where none is left, or one
+    does not open at a multiple of the timeframe.
+    """
     good = pl.all_horizontal(*(pl.col(c).cast(pl.Float64).is_finite() & (pl.col(c) > 0) for c in _PRICES))
     if "quality" in bars.columns:
         good &= pl.col("quality") != Quality.FEED_DOWN.value
-    rows = rows.with_columns(known.alias("known")).filter(good.fill_null(False))
+    rows = bars.filter((pl.col("timeframe") == timeframe.value) & good.fill_null(False))
     if rows.is_empty():
         raise InputError("bars", 0, f"no usable bar of {timeframe.value}")
-    if (rows["at"] % timeframe.ms != 0).any():
-        raise InputError("ts", int(rows.filter(pl.col("at") % timeframe.ms != 0)["at"][0]), f"not the open of a {timeframe.value} bar")
-    return rows.select("symbol", "exchange", "at", "known", *_PRICES, "volume")
+    misplaced = rows["ts"].filter(rows["ts"].dt.epoch("ms") % timeframe.ms != 0)
+    if not misplaced.is_empty():
+        raise InputError("ts", int(misplaced.dt.epoch("ms")[0]), f"not the open of a {timeframe.value} bar")
+    known = [] if "known_at" in rows.columns else [(pl.col("ts") + timeframe.duration).alias("known_at")]
+    return rows.with_columns(known).select("symbol", "exchange", "timeframe", "ts", *_PRICES, "volume", "known_at")
 
 
 def _spread(values: pl.Series, cells: Ints, shape: tuple[int, int]) -> Floats:
