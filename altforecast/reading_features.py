@@ -70,10 +70,10 @@ class _Readings(NamedTuple):
         return n, mean, np.sqrt(np.maximum((squares[end] - squares[begin]) / n - mean**2, 0.0))
 
 
-def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the order in which they became known, without those that came after a row of a later ts."""
-    rows = frame.sort("known_at", "ts")
-    return rows.filter(pl.col("ts") >= pl.col("ts").cum_max())
+def _ordered(frame: pl.DataFrame, *series: str) -> pl.DataFrame:
+    """Rows in the order in which they became known, of each series, without those that came after a row of a later ts."""
+    rows, newest = frame.sort(*series, "known_at", "ts"), pl.col("ts").cum_max()
+    return rows.filter(pl.col("ts") >= (newest.over(series) if series else newest))
 
 
 def _ms(moments: pl.Series) -> Ints:
@@ -156,22 +156,29 @@ def funding_columns(grid: BarGrid, frame: pl.DataFrame | None, rows: slice) -> d
     if frame is None or frame.is_empty():
         return {}
     closes = _closes(grid, rows)
-    perpetuals = {(str(k[0]), str(k[1])): _per_8h(part) for k, part in frame.group_by("symbol", "exchange")}
-    columns: dict[tuple[str, str], tuple[Floats, ...]] = {name: _funding(readings, closes) for name, readings in perpetuals.items()}
+    columns = {name: _funding(readings, closes) for name, readings in _perpetuals(frame).items()}
     names = ("funding_rate", "funding_mean_day", "funding_mean_week", "funding_z")
     found = {name: np.full((len(closes), len(grid.series)), np.nan) for name in names}
     for at, series in enumerate(grid.series):
-        for perpetual in _ranked(series, list(perpetuals)):
+        for perpetual in _ranked(series, list(columns)):
             is_open = np.isnan(found["funding_rate"][:, at])
             for name, values in zip(names, columns[perpetual], strict=True):
                 found[name][:, at] = np.where(is_open, values, found[name][:, at])
     return found | {"market_funding": _mean_of_series(found["funding_rate"])}
 
 
-def _per_8h(part: pl.DataFrame) -> _Readings:
-    known = _ordered(part)
-    hours = known["interval_h"].cast(pl.Float64).fill_null(STANDARD_INTERVAL_H).to_numpy()
-    return _Readings(_ms(known["known_at"]), known["funding_rate"].to_numpy() * 10_000.0 * STANDARD_INTERVAL_H / hours)
+def _perpetuals(frame: pl.DataFrame) -> dict[tuple[str, str], _Readings]:
+    """Funding per 8 h [bps] of each (symbol, exchange)."""
+    rows = _ordered(frame, "symbol", "exchange")
+    hours = pl.col("interval_h").cast(pl.Float64).fill_null(STANDARD_INTERVAL_H)
+    bps = rows.select(pl.col("funding_rate") * (10_000.0 * STANDARD_INTERVAL_H) / hours).to_series().to_numpy()
+    known, names = _ms(rows["known_at"]), rows.select("symbol", "exchange")
+    sizes = names.group_by("symbol", "exchange", maintain_order=True).len()
+    stops = np.cumsum(sizes["len"].to_numpy())
+    return {
+        (symbol, exchange): _Readings(known[stop - n : stop], bps[stop - n : stop])
+        for (symbol, exchange, n), stop in zip(sizes.iter_rows(), stops, strict=True)
+    }
 
 
 def _funding(readings: _Readings, closes: Ints) -> tuple[Floats, ...]:
