@@ -88,7 +88,7 @@ def report_card(report: Report) -> dict[str, Any]:
         **{name: [_group(row) for row in _rows(report, name)] for name in ("symbols", "quarters", "deciles")},
         "coverage_weeks": [
             {"ts": moment(int(at)), "n": int(n), "coverage_80": covered, "coverage_95": None}
-            for at, covered, n in _rows(report, "coverage_days")
+            for at, covered, n in _rows(report, "coverage_days") if covered is not None
         ],
         "reliability": [
             {"n": int(n), "mean_probability": p, "happened_frac": happened} for n, p, happened in _rows(direction_of(report), "reliability")
