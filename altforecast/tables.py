@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from altforecast.arbitrage_tables import ARBITRAGE_TABLES
+from altforecast.derivatives_tables import DERIVATIVES_TABLES, FUNDING_RATES
 from altforecast.errors import UnknownNameError
 from altforecast.feature_table import FEATURES
 from altforecast.forecast_tables import FORECAST_TABLES
 from altforecast.table_schema import BOOL, F64, I64, STR, TS, Column, Table
 
-__all__ = ["BOOL", "F64", "I64", "STR", "TABLES", "TS", "Column", "Table", "table"]
+__all__ = ["BOOL", "F64", "FUNDING_RATES", "I64", "STR", "TABLES", "TS", "Column", "Table", "table"]
 
 
 def _series() -> tuple[Column, ...]:
@@ -250,7 +251,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         t.name: t
         for t in (
             BARS, BAR_REVISIONS, BAR_GAPS, QUARANTINE, INDICATORS, PIVOTS, DIVERGENCES, DIVERGENCE_OUTCOMES, EVIDENCE,
-            LEVELS, REGIME, MARKET_REPORT, MARKET_CONTEXT, *ARBITRAGE_TABLES, FEATURES, *FORECAST_TABLES,
+            LEVELS, REGIME, MARKET_REPORT, MARKET_CONTEXT, *ARBITRAGE_TABLES, *DERIVATIVES_TABLES, FEATURES, *FORECAST_TABLES,
         )
     }
 )  # fmt: skip

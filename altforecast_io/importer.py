@@ -1,7 +1,7 @@
 """Importing bar files: every file is read, checked and staged for the `bars` asset, refused rows and files are kept aside.
 
 What belongs here: walking paths, staging landing files, the quarantine, the import ledger and the report. What does not:
-formats (`bar_formats`), reading (`bar_files`), the checks (`altforecast.bar_checks`) and building `bars` (pipelines).
+formats (`bar_formats`), reading (`bar_files`, `funding_files`), the checks (`altforecast.bar_checks`) and building `bars` (pipelines).
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import polars as pl
 from altforecast import CODE_VERSION
 from altforecast.bar_checks import Checked, check_bars
 from altforecast.errors import InputError, StorageError
-from altforecast.tables import BARS, QUARANTINE, TS
+from altforecast.funding_rates import check_funding
+from altforecast.tables import BARS, FUNDING_RATES, QUARANTINE, TS
 from altforecast.types import Window
 from altforecast_io.bar_files import open_bar_file
 from altforecast_io.bar_formats import Hints, RefusedFileError
 from altforecast_io.clock import Clock
+from altforecast_io.funding_files import FundingFile, add_funding, open_funding_file
 from altforecast_io.lake import Lake, Scope, month_start, next_month, write_atomically
 from altforecast_io.landing import landing_files, read_landing, remove_landing, write_landing
 from altforecast_io.provenance import Input, Provenance
@@ -173,7 +175,8 @@ class _FileImport:
         workdir = self.lake.root / "import-work" / report.import_id
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            refused = self._stage(report, now, workdir)
+            funding = open_funding_file(self.path, self.options.hints)
+            refused = self._stage(report, now, workdir) if funding is None else self._keep_funding(funding, report, now)
         except RefusedFileError as error:
             _unstage(self.lake, report)
             report.refused, report.detail = error.reason, error.detail
@@ -206,6 +209,18 @@ class _FileImport:
         rejected = pl.concat(refused)
         report.quarantined = dict(sorted(rejected.group_by("reason").len().iter_rows()))
         return rejected
+
+    def _keep_funding(self, file: FundingFile, report: FileReport, now: datetime) -> pl.DataFrame:
+        """Straight into the table: settlements need no build. What the lake knows already stays as it is."""
+        checked = check_funding(file.rows, now)
+        report.format, report.rows = "funding_rates", file.rows.height
+        source = Input("import", self.name, report.import_id)
+        record = Provenance(FUNDING_RATES.name, f"import-{report.import_id}", CODE_VERSION, self.lake.environment, now, (source,))
+        n_new = add_funding(self.lake, checked.accepted, record)
+        report.accepted, report.dropped_duplicates = n_new, report.rows - n_new - checked.refused.height
+        report.quarantined = dict(sorted(checked.refused.group_by("reason").len().iter_rows()))
+        raw = file.source.select("row", pl.struct(pl.exclude("row").cast(pl.String)).struct.json_encode().alias("raw"))
+        return checked.refused.join(raw, on="row", how="left")
 
     def _tell(self, done: int, total: int) -> None:
         if self.progress is not None:

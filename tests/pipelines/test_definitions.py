@@ -17,7 +17,7 @@ from altforecast_pipelines.definitions import defs
 from altforecast_pipelines.table_assets import PLOT_BARS, account, plot, preview
 from tests.pipelines.conftest import BTC, random_bars
 
-WITHOUT_ASSET = {"bar_revisions", "quarantine"}
+WITHOUT_ASSET = {"bar_revisions", "funding_rates", "quarantine"}
 """Written by the asset `bars` and by the importer."""
 HEAVY = ("mlflow", "lightgbm", "ccxt", "matplotlib", "numba", "talib")
 
