@@ -15,6 +15,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 from altforecast_io.settings import Settings  # noqa: E402
 from altforecast_pipelines.arbitrage_sensors import arbitrage_sensor  # noqa: E402
 from altforecast_pipelines.assets import GROUPS  # noqa: E402
+from altforecast_pipelines.forecast_sensors import FORECAST_SENSORS  # noqa: E402
 from altforecast_pipelines.jobs import JOBS  # noqa: E402
 from altforecast_pipelines.resources import House  # noqa: E402
 from altforecast_pipelines.schedules import SCHEDULES  # noqa: E402
@@ -28,7 +29,7 @@ def build_definitions(load_settings: Callable[[], Settings] = Settings.load, ove
         assets=dg.load_assets_from_modules(modules),
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=(*SENSORS, arbitrage_sensor),
+        sensors=(*SENSORS, arbitrage_sensor, *FORECAST_SENSORS),
         resources={"house": House(load_settings), **(overrides or {})},
         executor=dg.in_process_executor,
     )

@@ -13,7 +13,10 @@ from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordi
 
 EVENT_BATCH_SIZE = 500
 LANE_TAG = "altforecast/lane"
-EXPRESS, QUEUED = "express", "queued"
+EXPRESS, QUEUED, HEAVY = "express", "queued", "heavy"
+FORECAST_QUEUE = "forecast"
+"""Celery queue of heavy runs; `worker_forecast` takes them, one at a time each."""
+HEAVY_TAGS = {LANE_TAG: HEAVY, "dagster-celery/queue": FORECAST_QUEUE}
 
 
 class HouseInstance(DagsterInstance):
@@ -37,7 +40,8 @@ class ExpressRunCoordinator(QueuedRunCoordinator):
     """Dagster's run queue, except that runs tagged `altforecast/lane: express` are launched at once.
 
     The queue is looked through once a second at most and limits how many runs work at a time; bar-close runs are small, one
-    per trigger, and must not wait for either. Everything else (backfills, fetches, upkeep) queues.
+    per trigger, and must not wait for either. Everything else (backfills, fetches, upkeep) queues; of heavy runs (trainings) one works
+    at a time.
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:

@@ -15,6 +15,11 @@ EVERYTHING_FROM_BARS = (
 
 FROM_BOOKS = ("opportunity_events", "opportunities", "opportunity_outcomes", "opportunity_stats", "book_cuts")
 
+AT_BAR_CLOSE = ("forecast_calibrations", "forecasts", "forecast_outcomes", "model_health")
+
+BASELINE_TRAINING = ("features", "training_set", "baselines")
+TRAINING = (*BASELINE_TRAINING, "candidates", "champions", "walk_forward_forecasts", "forecast_outcomes")
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Events are in the event log; printing each of them too would be a tenth of a bar-close run."""
 
@@ -31,6 +36,20 @@ on_arbitrage = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     config=QUIET,
     description="Everything that follows from opportunity events and book cuts, in one process: started by landing files.",
+)
+on_forecasts = dg.define_asset_job(
+    "on_forecasts",
+    selection=dg.AssetSelection.assets(*AT_BAR_CLOSE),
+    executor_def=dg.in_process_executor,
+    config=QUIET,
+    description="Forecasts of the newest bars, outcomes of older ones, health of the models: started by new bars and new models.",
+)
+train_models = dg.define_asset_job(
+    "train_models",
+    selection=dg.AssetSelection.assets(*TRAINING),
+    executor_def=dg.in_process_executor,
+    config=QUIET,
+    description="Features, baselines, candidates, the gate: minutes of work on one core, for the workers of the queue `forecast`.",
 )
 on_context = dg.define_asset_job(
     "on_context",
@@ -58,4 +77,7 @@ def tidy_up() -> None:
     tidy()
 
 
-JOBS = (on_bars, on_arbitrage, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up, transfer_terms, replay_grid)
+JOBS = (
+    on_bars, on_arbitrage, on_forecasts, train_models, on_context, fetch_exchange_bars, refill_bar_gaps, tidy_up, transfer_terms,
+    replay_grid,
+)  # fmt: skip

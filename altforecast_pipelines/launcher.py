@@ -15,7 +15,7 @@ from dagster._config import UserConfigSchema
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
 
-from altforecast_pipelines.instance import EXPRESS, LANE_TAG
+from altforecast_pipelines.instance import EXPRESS, HEAVY, LANE_TAG
 
 LOCKS = "run-workers"
 
@@ -25,7 +25,7 @@ class WarmRunLauncher(CeleryRunLauncher):
 
     A killed worker's task stays `STARTED` in the result backend, so Dagster would wait for `max_runtime_seconds`.
     only_express: long work gets a process of its own from Dagster's default launcher, so that one worker is enough on one machine
-    and bar-close runs never wait behind a backfill.
+    and bar-close runs never wait behind a backfill. Heavy runs (trainings) go to the workers of their own queue, broker or not.
     """
 
     def __init__(self, only_express: bool = False, **options: Any) -> None:
@@ -45,7 +45,7 @@ class WarmRunLauncher(CeleryRunLauncher):
 
     def is_warm(self, run: DagsterRun) -> bool:
         """Whether a run goes to the workers."""
-        return not self._only_express or run.tags.get(LANE_TAG) == EXPRESS
+        return not self._only_express or run.tags.get(LANE_TAG) in (EXPRESS, HEAVY)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Queue the run for a worker, or start a process for it."""

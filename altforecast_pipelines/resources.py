@@ -15,7 +15,10 @@ from altforecast_io.settings import Settings
 from altforecast_io.store.engine import Store, open_store
 
 if TYPE_CHECKING:
+    from altforecast.forecast_packs import Pack
     from altforecast_pipelines.due import Progress
+    from altforecast_pipelines.forecasts import Refresh
+    from altforecast_pipelines.training import Classroom
 
 
 class House:
@@ -26,6 +29,12 @@ class House:
         self.clock = clock
         self.progress: dict[str, Progress] = {}
         """What the run of this process has built so far (`due`)."""
+        self.packs: dict[str, Pack] = {}
+        """Loaded models by version, those in use only (`forecasters`)."""
+        self.refreshes: dict[str, list[Refresh]] = {}
+        """What the forecasting run of this process has read and is about to say (`forecasts`)."""
+        self.classrooms: dict[str, Classroom] = {}
+        """What the training run of this process has read (`training`)."""
 
     @cached_property
     def settings(self) -> Settings:

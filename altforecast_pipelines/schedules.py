@@ -8,6 +8,7 @@ import dagster as dg
 from altforecast.types import Window
 from altforecast_io.lake import month_start, next_month
 from altforecast_pipelines import jobs
+from altforecast_pipelines.forecast_sensors import training_request
 from altforecast_pipelines.partitions import range_tags
 from altforecast_pipelines.transfers import transfer_terms_schedule
 
@@ -43,4 +44,19 @@ def market_context_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(Window(month_start(now), next_month(now))))
 
 
-SCHEDULES = (exchange_bars_schedule, gaps_schedule, tidy_schedule, market_context_schedule, transfer_terms_schedule)
+@dg.schedule(job=jobs.train_models, cron_schedule="20 0 * * *", default_status=RUNNING, description="New baselines every night.")
+def baselines_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Features, training set and baselines; seconds to a minute."""
+    return training_request(f"baselines:{context.scheduled_execution_time.isoformat()}", jobs.BASELINE_TRAINING, "schedule")
+
+
+@dg.schedule(job=jobs.train_models, cron_schedule="10 1 * * 0", default_status=RUNNING, description="New candidates every Sunday.")
+def candidates_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Everything up to the gate; minutes."""
+    return training_request(f"candidates:{context.scheduled_execution_time.isoformat()}", jobs.TRAINING, "schedule")
+
+
+SCHEDULES = (
+    exchange_bars_schedule, gaps_schedule, tidy_schedule, market_context_schedule, transfer_terms_schedule, baselines_schedule,
+    candidates_schedule,
+)  # fmt: skip

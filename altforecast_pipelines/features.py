@@ -1,0 +1,105 @@
+"""The feature matrix from the lake: inputs of a window, months that are due, rows of a month.
+
+What belongs here: what features read and how far back, and which files of the table `features` no longer match their inputs. What does
+not: the features (`altforecast.forecast_features`). Training and forecasts call the same function on the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from altforecast import CODE_VERSION
+from altforecast.feature_table import FEATURES
+from altforecast.forecast_params import HORIZONS, feature_params
+from altforecast.tables import TABLES
+from altforecast.types import Series, Timeframe, Window
+from altforecast_io.lake import PartFile, Scope
+from altforecast_pipelines.resources import House
+from altforecast_pipelines.scope import Plan
+
+if TYPE_CHECKING:
+    from altforecast.signal_features import SignalFrames
+
+TIMEFRAMES = tuple(dict.fromkeys(timeframe for timeframe, _ in HORIZONS.values()))
+INDEX_VENUE = "cryptocap"
+"""Capitalisations and dominances: no prices that anybody trades."""
+OF_BARS = ("divergences", "levels")
+"""Logs by length of bars, read whole from the look-back on."""
+INDICATORS = ("symbol", "exchange", "timeframe", "ts", "known_at", "atr_14", "adx_14", "macd_hist", "ema_20", "ema_50")
+OF_MARKET = ("regime", "market_context", "funding_rates")
+"""Tables without a length of bars."""
+
+
+def lookback(timeframe: Timeframe) -> timedelta:
+    """How far before a bar its features can see."""
+    return (feature_params(timeframe).lookback_bars + 1) * timeframe.duration
+
+
+def read_signals(house: House, timeframe: Timeframe, window: Window) -> SignalFrames:
+    """What features read besides bars, for a window that already begins `lookback` before the first bar wanted.
+
+    Tables are filed by the time that a row is about, which can lie before it was known, so the months before are read too.
+    """
+    from altforecast.signal_features import SignalFrames
+
+    start, lake = window.start - lookback(timeframe), house.lake
+    later = pl.col("known_at") > window.start
+    frames = {name: lake.read(name, timeframe, start, window.end).filter(later) for name in OF_BARS}
+    frames["indicators"] = lake.read("indicators", timeframe, window.start, window.end, columns=INDICATORS)
+    frames |= {name: lake.read(name, None, start, window.end).filter(later) for name in OF_MARKET if name in TABLES}
+    return SignalFrames(**frames)
+
+
+def feature_rows(house: House, scope: Scope) -> pl.DataFrame:
+    """Rows of the table `features` for a month of one length of bars, every priced series; empty without bars."""
+    from altforecast.bar_grid import bar_grid
+    from altforecast.forecast_features import build_features, feature_frame
+
+    timeframe = scope.timeframes[0]
+    window = Window(scope.window.start - lookback(timeframe), scope.window.end)
+    bars = priced_bars(house, timeframe, window)
+    if bars.filter(pl.col("ts") >= scope.window.start).is_empty():
+        return FEATURES.empty()
+    grid = bar_grid(bars, timeframe)
+    last = int((grid.ts >= round(scope.window.start.timestamp() * 1000)).sum())
+    matrix = build_features(grid, last, read_signals(house, timeframe, window))
+    return feature_frame(grid, matrix).select(FEATURES.schema.names())
+
+
+def priced_bars(house: House, timeframe: Timeframe, window: Window | None = None, series: Sequence[Series] | None = None) -> pl.DataFrame:
+    """Bars of everything that has a price that one could trade at: all venues but the indices."""
+    start, end = (None, None) if window is None else (window.start, window.end)
+    return house.lake.read("bars", timeframe, start, end, series).filter(pl.col("exchange") != INDEX_VENUE)
+
+
+def due(house: House, plan: Plan) -> list[Scope]:
+    """The plan's months of the lengths of bars that are forecast from, one by one: the matrix of a month is large."""
+    return [
+        Scope(Window(file.start, file.end), (part.timeframe,))
+        for part in plan.derived
+        if part.timeframe in TIMEFRAMES
+        for file in house.lake.files("bars", part.timeframe, part.window.start, part.window.end)
+    ]
+
+
+def stale(house: House) -> list[Scope]:
+    """Months whose file is missing, of older code, or of bars that have changed since, oldest first within each length of bars."""
+    found = []
+    for timeframe in TIMEFRAMES:
+        for bars in house.lake.files("bars", timeframe):
+            if not _is_current(house, bars):
+                found.append(Scope(Window(bars.start, bars.end), (timeframe,)))
+    return found
+
+
+def _is_current(house: House, bars: PartFile) -> bool:
+    file = house.lake.part("features", bars.timeframe, bars.start)
+    if not file.path.exists():
+        return False
+    record = file.provenance()
+    versions = {i.name: i.data_version for i in record.inputs}
+    return record.code_version == CODE_VERSION and versions.get(bars.name) == bars.provenance().data_version

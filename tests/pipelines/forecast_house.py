@@ -1,0 +1,91 @@
+"""A house with enough simulated bars to forecast from, and the jobs of forecasts run as the daemon would.
+
+What belongs here: bars in the lake, runs, ticks. What does not: expected values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import orjson
+import polars as pl
+
+from altforecast.tables import BARS
+from altforecast.types import Timeframe, Window
+from altforecast_io.lake import Scope, month_start, next_month
+from altforecast_pipelines.definitions import build_definitions
+from altforecast_pipelines.forecasts import AT_BAR_CLOSE
+from altforecast_pipelines.ingest import open_instance
+from altforecast_pipelines.jobs import BASELINE_TRAINING, QUIET
+from altforecast_pipelines.lessons import HORIZONS_TAG
+from altforecast_pipelines.partitions import range_tags
+from altforecast_pipelines.resources import House
+from altforecast_pipelines.scope import TRIGGER_TAG
+from tests.domain.forecast_panel import START_MS, panel
+
+FIRST = datetime.fromtimestamp(START_MS / 1000, UTC)
+DAYS = 62
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+TRAINED = FIRST + 60 * DAY
+"""Most tests train on the bars before this moment."""
+
+
+def hourly(n_days: int = DAYS, **options: object) -> pl.DataFrame:
+    """Bars of four symbols as the lake holds them."""
+    bars = panel(n_days, **options)  # type: ignore[arg-type]
+    step = pl.col("timeframe").replace_strict({tf.value: tf.ms for tf in Timeframe}, return_dtype=pl.Int64())
+    close = (pl.col("ts").dt.epoch("ms") + step).cast(BARS.schema["ts"])
+    extra = {"quality": "observed", "source": "exchange"}
+    full = bars.with_columns(*(pl.lit(v).alias(k) for k, v in extra.items()), close.alias("received_at"), close.alias("known_at"))
+    return full.select(pl.col(name).cast(dtype) for name, dtype in BARS.schema.items())
+
+
+def put_bars(house: House, bars: pl.DataFrame) -> None:
+    """Make these the bars of the lake, of the months that they touch."""
+    for (timeframe,), rows in bars.partition_by("timeframe", as_dict=True).items():
+        window = Window(month_start(rows["ts"].min()), next_month(rows["ts"].max()))
+        house.lake.replace("bars", rows, Scope(window, (Timeframe(timeframe),)), house.provenance("bars", "test"))
+
+
+def up_to(house: House, bars: pl.DataFrame, moment: datetime) -> None:
+    """The clock at a moment, and every bar that had closed by then in the lake."""
+    house.clock = lambda: moment + timedelta(seconds=5)
+    put_bars(house, bars.filter(pl.col("known_at") <= moment))
+
+
+def run(
+    house: House, job: str, trigger: str, assets: Sequence[str] | None = None, horizons: Sequence[str] = (), is_good: bool = True
+) -> dg.ExecuteInProcessResult:
+    """One run of a job, as the sensors ask for it."""
+    now = house.clock()
+    named = {HORIZONS_TAG: orjson.dumps(list(horizons)).decode()} if horizons else {}
+    tags = {TRIGGER_TAG: trigger, **named, **range_tags(Window(month_start(now), next_month(now)))}
+    definition = build_definitions(overrides={"house": house}).resolve_job_def(job)
+    keys = [dg.AssetKey(name) for name in assets] if assets else None
+    with open_instance(house.settings) as instance:
+        result = definition.execute_in_process(run_config=QUIET, instance=instance, tags=tags, raise_on_error=False, asset_selection=keys)
+    assert result.success is is_good
+    return result
+
+
+def forecast(house: House, is_good: bool = True) -> dg.ExecuteInProcessResult:
+    """What follows a bar close."""
+    return run(house, "on_forecasts", AT_BAR_CLOSE, is_good=is_good)
+
+
+def train_baselines(house: House, horizons: Sequence[str] = ("1h", "4h")) -> dg.ExecuteInProcessResult:
+    """What follows the first bars and every midnight."""
+    return run(house, "train_models", "test", BASELINE_TRAINING, horizons)
+
+
+def said(house: House) -> pl.DataFrame:
+    """All forecasts of the lake."""
+    return house.lake.read("forecasts")
+
+
+def logs(house: House, result: dg.ExecuteInProcessResult) -> str:
+    """Lines of a run's log."""
+    with open_instance(house.settings) as instance:
+        return "\n".join(entry.user_message for entry in instance.all_logs(result.run_id))
