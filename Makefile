@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL = if [ -x $(UV) ]; then VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install -q --require-hashes -r $(1) \
 	|| $(BIN)/pip install -q --require-hashes -r $(1); else $(BIN)/pip install -q --require-hashes -r $(1); fi
+# All but catboost, which is large and only a challenger.
+EXTRAS := --extra pipeline --extra ml --extra scale
 EVALUATION_BARS = $(addprefix $(ALTFORECAST_REAL_DATA)/bars/,binance_perp_1h_2023-01_2025-08.parquet \
 	bybit_perp_15m_2023-11_2025-08.parquet binance_spot_15m_2024.parquet binance_spot_15m_2025-01_2025-08.parquet)
 EVALUATION_TRIED = $(shell grep -c '^| [0-9]' docs/reports/forecast-configurations.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up run test test-fast lint format types contracts check bench docs lock reports evaluate screenshots chromium clean
+.PHONY: help setup setup-dev setup-catboost demo up run test test-fast lint format types contracts check bench docs lock reports evaluate mlflow screenshots chromium clean
 
 help: ## list all commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +38,9 @@ $(BIN)/python:
 
 setup: .setup-run ## make the environment in .venv
 setup-dev: .setup-dev ## the same with test and lint tools
+
+setup-catboost: .setup-run requirements/catboost.lock ## add the optional CatBoost challenger (about 400 MB with what it needs)
+	@$(call INSTALL,requirements/catboost.lock)
 
 demo: setup ## set up, then run the whole platform on a simulated market (no keys, no network)
 	@$(BIN)/altforecast demo $(ARGS)
@@ -79,6 +84,9 @@ evaluate: setup ## walk forward over the real bars of ALTFORECAST_REAL_DATA, wri
 	@$(BIN)/altforecast evaluate --bars $(EVALUATION_BARS) --test-from 2024-07-01 --tried $(EVALUATION_TRIED) \
 		--json var/forecast-evaluation.json --resume --report docs/reports/forecast-evaluation.md $(ARGS)
 
+mlflow: setup ## open the MLflow UI of the model registry (optional: nothing else needs it)
+	@$(BIN)/altforecast models ui $(ARGS)
+
 chromium: ## install Debian's chromium for the browser tests
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 
@@ -86,10 +94,12 @@ screenshots: setup-dev chromium ## renew the screenshots of the README
 	@ALTFORECAST_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
 
 lock: setup-dev ## renew the lock files from pyproject.toml
-	@$(UV) pip compile pyproject.toml --python-version 3.11 --all-extras --no-emit-index-url --no-strip-extras --generate-hashes \
+	@$(UV) pip compile pyproject.toml --python-version 3.11 $(EXTRAS) --no-emit-index-url --no-strip-extras --generate-hashes \
 		--no-header --no-annotate -q -o requirements/run.lock
-	@$(UV) pip compile pyproject.toml --python-version 3.11 --all-extras --group test --group lint -c requirements/run.lock \
+	@$(UV) pip compile pyproject.toml --python-version 3.11 $(EXTRAS) --group test --group lint -c requirements/run.lock \
 		--no-emit-index-url --no-strip-extras --generate-hashes --no-header --no-annotate -q -o requirements/dev.lock
+	@$(UV) pip compile pyproject.toml --python-version 3.11 --extra catboost -c requirements/run.lock \
+		--no-emit-index-url --no-strip-extras --generate-hashes --no-header --no-annotate -q -o requirements/catboost.lock
 
 clean: ## remove the environment and caches (data in var/ stay)
 	@rm -rf $(VENV) .setup-run .setup-dev .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from altforecast.baselines import HarModel
+from altforecast.forecast_params import CATBOOST as CATBOOST
+from altforecast.forecast_params import LIGHTGBM as LIGHTGBM
 
 if TYPE_CHECKING:
     from altforecast.models import ModelBundle  # LightGBM takes seconds to load; baselines do without
 
-BASELINE, LIGHTGBM, CATBOOST = "baseline", "lightgbm", "catboost"
+BASELINE = "baseline"
 CLIMATOLOGY, HAR, EWMA, SCALE, SHAPE = "climatology", "har", "ewma", "scale", "shape"
 """Parts of a forecast, each with residuals and a calibration of its own."""
 

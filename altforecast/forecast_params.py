@@ -16,6 +16,9 @@ from altforecast.types import Timeframe
 VARIANCE_FLOOR = 1e-9
 """Added before every logarithm of a variance [squared log return], so that a bar without movement stays finite."""
 
+LIGHTGBM, CATBOOST = "lightgbm", "catboost"
+"""Families of boosted models; CatBoost needs the extra of its name."""
+
 HORIZONS: Mapping[str, tuple[Timeframe, int]] = MappingProxyType(
     {"15m": (Timeframe.M15, 1), "1h": (Timeframe.H1, 1), "4h": (Timeframe.H1, 4), "24h": (Timeframe.H1, 24)}
 )
@@ -139,6 +142,7 @@ class ModelParams:
     clip: float = 3.0
     """Direction learns from outcomes of at most so many standard deviations."""
     seed: int = 1
+    family: str = LIGHTGBM
     mixed: tuple[str, ...] = ("har", "scale", "shape")
     """Forecasters whose quantiles the mix averages."""
 

@@ -1,7 +1,8 @@
 """Boosted trees on top of the seasonal HAR: scale first, shape second, direction last; the only module that knows LightGBM.
 
 What belongs here: fitting, predicting and the plain-text form of the three models. What does not: which rows may teach them
-(`walk_forward`), the baselines (`baselines`) and files (`altforecast_io`). Method: docs/methods/forecasts.md.
+(`walk_forward`), the baselines (`baselines`), trees of another family (`catboost_models`) and files (`altforecast_io`). Method:
+docs/methods/forecasts.md.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from altforecast.errors import InputError
-from altforecast.forecast_params import BoosterParams, ModelParams
+from altforecast.errors import InputError, UnknownNameError
+from altforecast.forecast_params import CATBOOST, LIGHTGBM, BoosterParams, ModelParams
 from altforecast.forecast_scores import LEVELS
 
 Floats = NDArray[np.float64]
@@ -32,8 +34,18 @@ MAX_BINS = 127
 _PLATT_STEPS = 50
 
 
-def fit_booster(x: Matrix, y: Floats, params: BoosterParams, seed: int, threads: int = 1) -> lgb.Booster:
-    """Trees for y given x, shapes (n, features) and (n,); the same inputs, seed and thread count give the same trees."""
+class Trees(Protocol):
+    """One fitted set of boosted trees of any family."""
+
+    def predict(self, x: Matrix, /, *, num_threads: int = 1) -> Any:
+        """Values of each row, shape (n,), or (n, levels) where several quantiles were learned at once."""
+
+    def model_to_string(self) -> str:
+        """The trees as text; equal trees give equal text."""
+
+
+def fit_booster(x: Matrix, y: Floats, params: BoosterParams, seed: int, threads: int = 1) -> Trees:
+    """LightGBM trees for y given x, shapes (n, features) and (n,); the same inputs, seed and thread count give the same trees."""
     return _train(_binned(x, params, seed, threads), y, params, seed, threads)
 
 
@@ -51,13 +63,52 @@ def _settings(params: BoosterParams, seed: int, threads: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _train(data: lgb.Dataset, y: Floats, params: BoosterParams, seed: int, threads: int, level: float | None = None) -> lgb.Booster:
+def _train(data: lgb.Dataset, y: Floats, params: BoosterParams, seed: int, threads: int, level: float | None = None) -> Trees:
     objective = {"objective": "regression"} if level is None else {"objective": "quantile", "alpha": level}
     data.set_label(y)
-    return lgb.train({**_settings(params, seed, threads), "feature_pre_filter": False, **objective}, data, params.rounds)
+    trees: Trees = lgb.train({**_settings(params, seed, threads), "feature_pre_filter": False, **objective}, data, params.rounds)
+    return trees
 
 
-def _predict(booster: lgb.Booster, x: Matrix) -> Floats:
+class _LightGbm:
+    """Learns several things from the same rows."""
+
+    def __init__(self, x: Matrix, params: BoosterParams, seed: int, threads: int) -> None:
+        self._data, self._seed, self._threads = _binned(x, params, seed, threads), seed, threads
+
+    def mean(self, y: Floats, params: BoosterParams) -> Trees:
+        return _train(self._data, y, params, self._seed, self._threads)
+
+    def quantiles(self, y: Floats, params: BoosterParams) -> tuple[Trees, ...]:
+        return tuple(_train(self._data, y, params, self._seed, self._threads, level) for level in LEVELS)
+
+
+class _CatBoost:
+    """The same with CatBoost, which learns all quantiles at once. Raises InputError where it is not installed."""
+
+    def __init__(self, x: Matrix, _params: BoosterParams, seed: int, threads: int) -> None:
+        self._x, self._seed, self._threads, self._family = x, seed, threads, _catboost()
+
+    def mean(self, y: Floats, params: BoosterParams) -> Trees:
+        trees: Trees = self._family.train(self._x, y, params, self._seed, self._threads)
+        return trees
+
+    def quantiles(self, y: Floats, params: BoosterParams) -> tuple[Trees, ...]:
+        return (self._family.train(self._x, y, params, self._seed, self._threads, LEVELS),)
+
+
+_TEACHERS: Mapping[str, type[_LightGbm] | type[_CatBoost]] = MappingProxyType({LIGHTGBM: _LightGbm, CATBOOST: _CatBoost})
+
+
+def _catboost() -> Any:
+    try:
+        from altforecast import catboost_models
+    except ImportError as error:
+        raise InputError("family", CATBOOST, "the extra catboost is not installed, see make setup-catboost") from error
+    return catboost_models
+
+
+def _predict(booster: Trees, x: Matrix) -> Floats:
     return np.asarray(booster.predict(x, num_threads=1), dtype=np.float64) if len(x) else np.empty(0)
 
 
@@ -65,8 +116,8 @@ def _predict(booster: lgb.Booster, x: Matrix) -> Floats:
 class ScaleModel:
     """Correction of the HAR log variance: trees over all series, averaged with a series' own where it has them."""
 
-    pooled: lgb.Booster
-    own: Mapping[Series, lgb.Booster]
+    pooled: Trees
+    own: Mapping[Series, Trees]
     shrink: float
 
     def predict(self, x: Matrix, column: Ints, series: Sequence[Series]) -> Floats:
@@ -81,9 +132,9 @@ class ScaleModel:
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """Quantiles of outcome over standard deviation, one set of trees per level."""
+    """Quantiles of outcome over standard deviation, one set of trees per level or one for all."""
 
-    boosters: tuple[lgb.Booster, ...]
+    boosters: tuple[Trees, ...]
 
     def predict(self, x: Matrix) -> Floats:
         """Quantiles in units of the standard deviation, shape (n, levels), never crossing (sorted)."""
@@ -94,7 +145,7 @@ class ShapeModel:
 class DirectionModel:
     """Expected outcome over standard deviation; only its order and sign are used."""
 
-    booster: lgb.Booster
+    booster: Trees
 
     def predict(self, x: Matrix) -> Floats:
         """Score of each row, shape (n,)."""
@@ -178,49 +229,52 @@ class ModelBundle:
     direction: DirectionModel
     platt: Platt | None = None
     """Only known once there are past out-of-sample scores."""
+    family: str = LIGHTGBM
 
 
 def fit_bundle(lesson: Lesson, params: ModelParams, horizon: str, features: tuple[str, ...], threads: int = 1) -> ModelBundle:
     """Learn scale (pooled and own), then shape and direction of outcome over the learned standard deviation.
 
     The pooled trees share at most max_rows rows, drawn by the seed; own trees see all rows of their series. Raises InputError
-    without rows or with NaN in what is to be learned.
+    without rows, with NaN in what is to be learned, for an unknown family and for one that is not installed.
     """
     if not len(lesson.x):
         raise InputError("x", 0, "no row to learn from")
     if np.isnan(lesson.target - lesson.base).any() or np.isnan(lesson.outcome).any():
         raise InputError("target", "NaN", "rows to learn from need base, target and outcome")
+    if params.family not in _TEACHERS:
+        raise UnknownNameError("family", params.family, "no such boosted models", _TEACHERS)
     own = _own_scales(lesson, params, threads)
     drawn = np.random.default_rng(params.seed).permutation(len(lesson.x))[: params.max_rows]
     part = lesson.take(np.sort(drawn))
-    data = _binned(part.x, params.scale, params.seed, threads)
-    scale = ScaleModel(_train(data, part.target - part.base, params.scale, params.seed, threads), own, params.shrink)
+    teacher = _TEACHERS[params.family](part.x, params.scale, params.seed, threads)
+    scale = ScaleModel(teacher.mean(part.target - part.base, params.scale), own, params.shrink)
     z = part.outcome / np.exp((part.base + scale.predict(part.x, part.column, part.series)) / 2.0)
-    shape = ShapeModel(tuple(_train(data, z, params.shape, params.seed, threads, level) for level in LEVELS))
-    direction = DirectionModel(_train(data, np.clip(z, -params.clip, params.clip), params.direction, params.seed, threads))
-    return ModelBundle(horizon, features, scale, shape, direction)
+    shape = ShapeModel(teacher.quantiles(z, params.shape))
+    direction = DirectionModel(teacher.mean(np.clip(z, -params.clip, params.clip), params.direction))
+    return ModelBundle(horizon, features, scale, shape, direction, family=params.family)
 
 
-def _own_scales(lesson: Lesson, params: ModelParams, threads: int) -> dict[Series, lgb.Booster]:
+def _own_scales(lesson: Lesson, params: ModelParams, threads: int) -> dict[Series, Trees]:
     own = {}
     for number, name in enumerate(lesson.series):
         rows = np.flatnonzero(lesson.column == number)
         if len(rows) >= params.min_own_rows:
             residual = lesson.target[rows] - lesson.base[rows]
-            own[name] = fit_booster(lesson.x[rows], residual, params.scale_own, params.seed, threads)
+            own[name] = _TEACHERS[params.family](lesson.x[rows], params.scale_own, params.seed, threads).mean(residual, params.scale_own)
     return own
 
 
 def bundle_texts(bundle: ModelBundle) -> dict[str, str]:
-    """File name -> content: LightGBM's own text format per booster and a manifest with the sum of each."""
+    """File name -> content: the trees in the text form of their family and a manifest with the sum of each."""
     texts = {"scale.txt": bundle.scale.pooled.model_to_string()}
     own = {f"scale_own_{n:03d}.txt": name for n, name in enumerate(sorted(bundle.scale.own))}
     texts |= {file: bundle.scale.own[name].model_to_string() for file, name in own.items()}
     texts |= {f"shape_{n}.txt": booster.model_to_string() for n, booster in enumerate(bundle.shape.boosters)}
     texts["direction.txt"] = bundle.direction.booster.model_to_string()
     manifest = {
-        "format": FORMAT, "horizon": bundle.horizon, "features": list(bundle.features), "shrink": bundle.scale.shrink,
-        "own": {file: list(name) for file, name in own.items()}, "levels": list(LEVELS),
+        "format": FORMAT, "family": bundle.family, "horizon": bundle.horizon, "features": list(bundle.features),
+        "shrink": bundle.scale.shrink, "own": {file: list(name) for file, name in own.items()}, "levels": list(LEVELS),
         "platt": None if bundle.platt is None else [bundle.platt.offset, bundle.platt.slope],
         "sha256": {file: _sum(text) for file, text in texts.items()},
     }  # fmt: skip
@@ -235,13 +289,21 @@ def bundle_from_texts(texts: Mapping[str, str]) -> ModelBundle:
             raise InputError("file", file, "the manifest names it, but it is missing")
         if _sum(texts[file]) != digest:
             raise InputError("file", file, "does not have the sum that the manifest gives")
-    load = {file: lgb.Booster(model_str=texts[file]) for file in manifest["sha256"]}
+    family = manifest.get("family", LIGHTGBM)
+    load = {file: _loaded(texts[file], family) for file in manifest["sha256"]}
     own = {(name[0], name[1]): load[file] for file, name in manifest["own"].items()}
-    shape = ShapeModel(tuple(load[f"shape_{n}.txt"] for n in range(len(LEVELS))))
+    shape = ShapeModel(tuple(load[file] for file in (f"shape_{n}.txt" for n in range(len(LEVELS))) if file in load))
     platt = None if manifest["platt"] is None else Platt(*manifest["platt"])
     scale = ScaleModel(load["scale.txt"], own, manifest["shrink"])
     direction = DirectionModel(load["direction.txt"])
-    return ModelBundle(manifest["horizon"], tuple(manifest["features"]), scale, shape, direction, platt)
+    return ModelBundle(manifest["horizon"], tuple(manifest["features"]), scale, shape, direction, platt, family)
+
+
+def _loaded(text: str, family: str) -> Trees:
+    if family not in _TEACHERS:
+        raise UnknownNameError("family", family, "no such boosted models", _TEACHERS)
+    trees: Trees = _catboost().loaded(text) if family == CATBOOST else lgb.Booster(model_str=text)
+    return trees
 
 
 def _manifest(texts: Mapping[str, str]) -> dict[str, Any]:
