@@ -23,7 +23,6 @@ from altforecast.forecast_scores import LEVELS
 from altforecast.forecast_tables import FORECAST_CALIBRATIONS, QUANTILES
 from altforecast.forecast_targets import return_ahead
 from altforecast.residual_quantiles import residual_quantiles
-from altforecast.table_schema import TS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -149,11 +148,12 @@ def _calibration_rows(pack: Pack, past: _Past, part: str, window: int, at: int) 
         }
     )  # fmt: skip
     levels = pl.DataFrame(quantiles, schema=dict.fromkeys(QUANTILES, pl.Float64())).fill_nan(None)
-    counts = pl.DataFrame({"n_own": [*own.tolist(), int(own.sum())]}).with_columns(
-        pl.lit(int(own.sum()), pl.Int64).alias("n_pooled"), pl.lit(start, pl.Int64).alias("window_start")
-    )
+    counts = pl.DataFrame({"n_own": [*own.tolist(), int(own.sum())]})
     frame = pl.concat([keys, levels, counts], how="horizontal")
-    return frame.with_columns(pl.col("ts", "window_start").cast(TS), (pl.col("ts") + timeframe.ms).cast(TS).alias("known_at"))
+    known_at = pl.lit(at + timeframe.ms).alias("known_at")
+    return frame.with_columns(pl.lit(int(own.sum())).alias("n_pooled"), pl.lit(start).alias("window_start"), known_at).cast(
+        FORECAST_CALIBRATIONS.schema
+    )
 
 
 def _quantiles_at(values: Floats, horizon: int, window: int, part: str) -> Floats:

@@ -29,7 +29,6 @@ from altforecast.forecast_scores import LEVELS
 from altforecast.forecast_summary import summarise
 from altforecast.forecast_tables import QUANTILES, WALK_FORWARD_FORECASTS
 from altforecast.forecast_targets import log_variance_ahead, return_ahead
-from altforecast.table_schema import TS
 from altforecast.types import Timeframe
 from altforecast.walk_forward import PastForecasts, Span, forecast_past
 
@@ -87,9 +86,9 @@ def train_baseline(
     """
     task = _task(grid, horizon, fold_params, live)
     past = _walk(task, None, None, 1, progress)
-    progress(f"{horizon}: last fit of HAR-S on {_n_rows(task):,} rows")
-    har, _ = _last_har(task)
-    info = _info(task, BASELINE, trained_at, (), (HAR,))
+    har, base = _last_har(task)
+    info = _info(task, base, BASELINE, trained_at, (), (HAR,))
+    progress(f"{horizon}: last fit of HAR-S on {info.n_rows:,} rows")
     pack = Pack(info, har, _residuals(task, past, info.parts))
     return Training(pack, past, _table(task, past, HAR))
 
@@ -120,9 +119,9 @@ def train_candidate(
     params = MODELS[horizon] if params is None else params
     past = _walk(task, features, params, threads, progress)
     har, base = _last_har(task)
-    progress(f"{horizon}: last fit of the {family} models on {_n_rows(task):,} rows")
+    info = _info(task, base, family, trained_at, features.names, params.mixed)
+    progress(f"{horizon}: last fit of the {family} models on {info.n_rows:,} rows")
     bundle = _last_models(task, features, base, params, threads, past)
-    info = _info(task, family, trained_at, features.names, params.mixed)
     pack = Pack(info, har, _residuals(task, past, info.parts), bundle)
     return Training(pack, past, _table(task, past, "mix"))
 
@@ -189,18 +188,15 @@ def _platt(task: _Task, ts: NDArray[np.int64], score: Floats) -> Any:
     return models.fit_platt(scores[: task.stop][scored], past[scored] > 0) if scored.any() else None
 
 
-def _n_rows(task: _Task) -> int:
-    return int((~np.isnan(task.target[: task.stop])).sum())
-
-
-def _info(task: _Task, family: str, trained_at: int, features: tuple[str, ...], mixed: tuple[str, ...]) -> PackInfo:
+def _info(task: _Task, base: Floats, family: str, trained_at: int, features: tuple[str, ...], mixed: tuple[str, ...]) -> PackInfo:
     digest, outcome = data_hash(task.grid), task.outcome[: task.stop]
     known = ~np.isnan(outcome)
     minute = datetime.fromtimestamp(trained_at / 1000, UTC).strftime("%Y%m%dT%H%M")
-    taught = np.flatnonzero((~np.isnan(task.target[: task.stop])).any(axis=1))
+    taught = ~np.isnan(task.target[: task.stop] + base)
+    began = int(task.grid.ts[np.flatnonzero(taught.any(axis=1))[0]])
     return PackInfo(
-        f"{_PREFIXES[family]}{task.name}-{minute}-{digest[:6]}", task.name, family, trained_at, int(task.grid.ts[taught[0]]),
-        int(task.grid.ts[task.stop - 1]), _n_rows(task), digest, CODE_VERSION, features, mixed,
+        f"{_PREFIXES[family]}{task.name}-{minute}-{digest[:6]}", task.name, family, trained_at, began,
+        int(task.grid.ts[task.stop - 1]), int(taught.sum()), digest, CODE_VERSION, features, mixed,
         float((outcome[known] > 0).mean()) if known.any() else None,
     )  # fmt: skip
 
@@ -307,7 +303,7 @@ def _past_rows(past: PastForecasts, timeframe: Timeframe, horizon: str, version:
             **{name: quantiles[row, column, k] for k, name in enumerate(QUANTILES)}, "p_up": p_up[row, column],
             "p_base": p_base[row, column], "model": version, "calibrated_at": ts // _DAY_MS * _DAY_MS,
             "reason": None, "known_at": ts + timeframe.ms,
-        }, schema_overrides={"price": pl.Float64(), "reason": pl.String()},
+        }
     )  # fmt: skip
-    floats = [pl.col(name).fill_nan(None).cast(pl.Float32) for name in ("sigma", *QUANTILES, "p_up", "p_base")]
-    return frame.with_columns(floats).with_columns(pl.col("ts", "target_ts", "calibrated_at", "known_at").cast(TS))
+    floats = [pl.col(name).fill_nan(None) for name in ("sigma", *QUANTILES, "p_up", "p_base")]
+    return frame.with_columns(floats).cast(WALK_FORWARD_FORECASTS.schema)

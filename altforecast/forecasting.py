@@ -22,7 +22,6 @@ from altforecast.forecast_packs import BASELINE, CLIMATOLOGY, HAR, SCALE, SHAPE,
 from altforecast.forecast_params import CALIBRATION, HORIZONS, feature_params
 from altforecast.forecast_scores import LEVELS
 from altforecast.forecast_tables import FORECASTS, QUANTILES
-from altforecast.table_schema import TS
 
 __all__ = ["forecast_bars", "renew_calibration", "renewal_ts", "warmup_bars"]
 
@@ -113,12 +112,11 @@ def _rows(pack: Pack, grid: BarGrid, said: Answers, known: _Calibrated, forecast
             "p_base": _where(good, np.full(len(row), np.nan if pack.info.p_base is None else pack.info.p_base)),
             "model": pack.info.version, "calibrated_at": known.at[row],
             "reason": _reasons(pack, grid, (row, column), parts, said, known, good), "known_at": made_at,
-        }, schema_overrides={"reason": pl.String()},
+        }
     )  # fmt: skip
-    at = pl.when(pl.col("calibrated_at") >= 0).then(pl.col("calibrated_at"))
-    floats = [pl.col(name).fill_nan(None).cast(pl.Float32) for name in ("sigma", *QUANTILES, "p_up", "p_base")]
-    times = [pl.col(name).cast(TS) for name in ("ts", "target_ts", "calibrated_at", "known_at")]
-    return frame.with_columns(at.alias("calibrated_at"), pl.col("price").fill_nan(None), *floats).with_columns(times)
+    at = pl.when(pl.col("calibrated_at") >= 0).then(pl.col("calibrated_at")).alias("calibrated_at")
+    floats = [pl.col(name).fill_nan(None) for name in ("price", "sigma", *QUANTILES, "p_up", "p_base")]
+    return frame.with_columns(at, *floats).cast(FORECASTS.schema)
 
 
 def _where(good: Bools, values: Floats) -> Floats:
