@@ -33,8 +33,10 @@ _LOUDNESS = np.array([-0.30, 0.0, 0.05, 0.85])
 _FACTOR_SD = 0.019
 _FACTOR_PULL = 1.0 / 150.0
 _OWN_PULL = 1.0 / 120.0
-_VOL_KEEP, _VOL_NOISE = 0.90, 0.12
-_OWN_VOL_KEEP, _OWN_VOL_NOISE = 0.85, 0.15
+_VOL_KEEP, _VOL_NOISE, _DAY_NOISE = 0.90, 0.13, 0.17
+_OWN_VOL_KEEP, _OWN_VOL_NOISE = 0.85, 0.20
+_WEEKEND = -0.45
+"""Log volatility of Saturdays and Sundays; half of it for a coin's own part."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Skeleton:
 def build_skeleton(seed: int) -> Skeleton:
     """All days of the market of a seed.
 
-    A Markov chain of regimes sets drift and loudness; log volatility is an AR(1) (stochastic volatility, Taylor 1986);
+    A Markov chain of regimes sets drift and loudness; log volatility is an AR(1) (stochastic volatility, Taylor 1986) with a part
+    that no day before tells of, and weekends are quieter;
     the common factor and each coin's own part are pulled back to their anchors, so prices stay plausible for ever.
     """
     days, n = LAST_DAY - FIRST_DAY, len(COINS)
@@ -62,8 +65,10 @@ def build_skeleton(seed: int) -> Skeleton:
     uniform = rng.random(days)
     shock, vol_shock = rng.standard_normal(days), rng.standard_normal(days)
     own_shock, own_vol_shock = rng.standard_normal((days, n)), rng.standard_normal((days, n))
+    day_shock = rng.standard_normal(days)
     regime = _regimes(uniform)
-    loud = _decaying_sum(vol_shock[:, None] * _VOL_NOISE, _VOL_KEEP)[:, 0] + _LOUDNESS[regime]
+    loud = _decaying_sum(vol_shock[:, None] * _VOL_NOISE, _VOL_KEEP)[:, 0] + _DAY_NOISE * day_shock
+    loud += _LOUDNESS[regime] + _WEEKEND * _is_weekend()
     factor_sd = _FACTOR_SD * np.exp(loud)
     factor_level = _decaying_sum((_DRIFT[regime] + factor_sd * shock)[:, None], 1.0 - _FACTOR_PULL)
     own_loud = _decaying_sum(own_vol_shock * _OWN_VOL_NOISE, _OWN_VOL_KEEP) + 0.5 * loud[:, None]
@@ -75,6 +80,11 @@ def build_skeleton(seed: int) -> Skeleton:
     factor_return = np.diff(factor_level[:, 0], prepend=0.0)
     own_return = np.diff(own_level, axis=0, prepend=0.0)
     return Skeleton(regime, loud, factor_sd, factor_return, own_sd, own_return, log_close)
+
+
+def _is_weekend() -> NDArray[np.bool_]:
+    # 1970-01-01 was a Thursday: days 2 and 3 after it are the first weekend
+    return np.isin(np.arange(FIRST_DAY, LAST_DAY) % 7, (2, 3))
 
 
 def _regimes(uniform: Floats) -> NDArray[np.int8]:

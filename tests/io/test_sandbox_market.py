@@ -108,6 +108,63 @@ def test_bars_follow_the_time_of_day(market: Market) -> None:
     assert mean[14] > 1.3 * mean[3]
 
 
+@pytest.mark.parametrize("symbol", ["BTC-USDT", "SOL-USDT"])
+def test_bars_volatility_remembers_hours_days_and_a_week_like_real_markets(market: Market, symbol: str) -> None:
+    bars = market.bars(symbol, "1h", MIDNIGHT - timedelta(days=400), MIDNIGHT)
+    high_low, close_open = ((bars[a] / bars[b]).log().to_numpy() for a, b in (("high", "low"), ("close", "open")))
+    variance = 0.5 * high_low**2 - (2 * np.log(2) - 1) * close_open**2
+    away = np.log(np.maximum(variance, np.quantile(variance[variance > 0], 0.01)))
+    away -= away.mean()
+    hour, four, day, week = (float((away[k:] * away[:-k]).mean() / away.var()) for k in (1, 4, 24, 168))
+    # Binance perpetuals 2023-01 to 2025-08: 0.60-0.70, 0.42-0.55, 0.38-0.51, 0.22-0.43
+    assert 0.55 < hour < 0.80
+    assert 0.35 < four < 0.65
+    assert 0.15 < day < 0.55
+    assert 0.10 < week < 0.45
+    assert 0.9 < np.sqrt(away.var()) < 1.5
+
+
+def test_bars_weekends_are_quieter(market: Market) -> None:
+    bars = market.bars("ETH-USDT", "1h", MIDNIGHT - timedelta(days=400), MIDNIGHT)
+    size = np.log((bars["high"] / bars["low"]).to_numpy())
+    is_weekend = bars["ts"].dt.weekday().to_numpy() >= 6
+    assert 0.5 < np.median(size[is_weekend]) / np.median(size[~is_weekend]) < 0.9
+
+
+def test_bars_midnight_is_no_seam_in_volatility(market: Market) -> None:
+    bars = market.bars("BTC-USDT", "15m", MIDNIGHT - timedelta(days=400), MIDNIGHT).filter(pl.col("ts").dt.weekday().is_in([2, 3, 4, 5]))
+    log_size = np.log(np.maximum((bars["high"] / bars["low"]).log().to_numpy(), 1e-6))
+    minute = bars["ts"].dt.hour().cast(pl.Int32).to_numpy() * 60 + bars["ts"].dt.minute().to_numpy()
+    following = np.diff(bars["ts"].dt.epoch("ms").to_numpy()) == 900_000
+
+    def together(at: int) -> float:
+        here = np.flatnonzero(following & (minute[:-1] == at))
+        return float(np.corrcoef(log_size[here], log_size[here + 1])[0, 1])
+
+    within = [together(at) for at in (60, 180, 300, 1200, 1320)]
+    assert together(1425) > min(within) - 0.1
+
+
+def test_bars_direction_is_hardly_predictable_and_never_pays(market: Market) -> None:
+    """A coin that left the others behind in an hour falls back a little in the next: as weak as in real markets."""
+    start = MIDNIGHT - timedelta(days=400)
+    names = [symbol for symbol in market.symbols if symbol.endswith("-USDT")]
+    closes = [market.bars(s, "1h", start, MIDNIGHT).select("ts", pl.col("close").log().alias(s)) for s in names]
+    joined = closes[0]
+    for other in closes[1:]:
+        joined = joined.join(other, on="ts")
+    step = np.diff(joined.drop("ts").to_numpy(), axis=0)
+    own = step - step.mean(axis=1, keepdims=True)
+    guess, truth = -np.sign(own[:-1]), own[1:]
+    hit = float(np.mean(guess == np.sign(truth)))
+    assert 0.505 < hit < 0.535
+    strongest = np.abs(own[:-1]) > np.quantile(np.abs(own[:-1]), 0.9)
+    gain_bps = float((guess * truth)[strongest].mean() * 1e4)
+    assert gain_bps < 10.0, "two taker fees of 0.1 % are 20 bps"
+    total = np.sign(step[:-1, 0]) == np.sign(step[1:, 0])
+    assert abs(float(total.mean()) - 0.5) < 0.03, "Bitcoin's own direction"
+
+
 def test_regime_all_states_occur_and_panic_is_loudest(market: Market) -> None:
     days = [MIDNIGHT - timedelta(days=k) for k in range(1500)]
     names = [market.regime(day) for day in days]
