@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from altforecast.errors import AltForecastError
-from altforecast_cli import backfill, config, demo, doctor, evaluate, imports, keys, lake, processes, record, replay, tv_send
+from altforecast_cli import backfill, config, demo, doctor, evaluate, imports, keys, lake, models, processes, record, replay, tv_send
 from altforecast_io.logs import configure_logs
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Crypto market intelligence platform.")
@@ -26,6 +26,7 @@ cli.command("config")(config.config)
 cli.command("doctor")(doctor.doctor)
 cli.command("tv-send")(tv_send.tv_send)
 cli.add_typer(lake.cli, name="lake", help="Look into the Parquet lake.")
+cli.add_typer(models.cli, name="models", help="Trained models: who answers, promotion, roll-back.")
 cli.add_typer(keys.cli, name="keys", help="API keys of the writing routes.")
 
 

@@ -99,9 +99,9 @@ def _check_target(store: Store, models_dir: Path, live: Model, version: str) -> 
 
 
 def _check_files(folder: Path) -> None:
-    from altforecast_io.model_files import load_pack  # takes LightGBM along
+    from altforecast_io.model_files import load_pack  # loads LightGBM where the pack has models
 
-    load_pack(folder, with_models=False)
+    load_pack(folder)
 
 
 def mirror(store: Store, registry: Registry, models_dir: Path, horizon: str) -> Mirror:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -69,7 +70,7 @@ class Registry:
     """One MLflow backend. Opening costs nothing; the first call loads MLflow (about 4 s) and makes its database (3 to 10 s)."""
 
     uri: str
-    """sqlite:///<path>, postgresql://... or http(s)://<server>"""
+    """sqlite:///<path>, postgresql+psycopg2://... or http(s)://<server>"""
     environment: str
     """live | sandbox: experiment and models carry it in their names, so that the two never mix even on one server."""
     artifacts: Path | None = None
@@ -176,13 +177,16 @@ def probe(uri: str) -> None:
     check = _probe_server if uri.startswith("http") else _probe_sqlite if uri.startswith("sqlite") else _probe_database
     try:
         check(uri)
-    except (OSError, URLError, ValueError, sqlite3.Error, SQLAlchemyError) as error:
+    except (OSError, URLError, ValueError, ImportError, sqlite3.Error, SQLAlchemyError) as error:
         raise RegistryUnavailable(f"MLFLOW_TRACKING_URI {mask_url(uri)}: {_first_line(error)}") from error
 
 
 def _probe_server(uri: str) -> None:
+    """Any answer but a server error is a sign of life, also the demand for a password."""
+    parts = urlsplit(uri)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health"))
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S):
+        with urllib.request.urlopen(bare, timeout=PROBE_TIMEOUT_S):
             return
     except HTTPError as error:
         if error.code >= 500:

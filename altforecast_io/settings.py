@@ -190,8 +190,9 @@ class Settings(RealtimeSettings):
 
     @property
     def mlflow_uri(self) -> str:
-        """Backend of the model registry."""
-        return self.mlflow_uri_override or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+        """Backend of the model registry; a PostgreSQL one names the driver that is installed."""
+        given = self.mlflow_uri_override.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return given or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
 
     @property
     def exchange_base_urls(self) -> dict[str, str]:
