@@ -5,7 +5,7 @@ What belongs here: names, labels and rendering. What does not: when they are cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import (
     REGISTRY,
@@ -48,6 +48,17 @@ class Metrics:
         if name not in self._gauges:
             self._gauges[name] = Gauge(name, meaning, registry=self.registry)
         self._gauges[name].set(float("nan") if value is None else value)
+
+    def set_labelled(self, name: str, meaning: str, labels: Mapping[str, str], value: float | None) -> None:
+        """Set one value of a gauge with labels (always the same ones, with few values); None sets NaN."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, meaning, tuple(labels), registry=self.registry)
+        self._gauges[name].labels(**labels).set(float("nan") if value is None else value)
+
+    def clear_labelled(self, name: str) -> None:
+        """Forget all values of a gauge, so that those which are no longer set do not go on; nothing where it does not exist."""
+        if name in self._gauges:
+            self._gauges[name].clear()
 
     def render(self) -> bytes:
         """Prometheus text format: this app's metrics, then those of the process (outgoing calls, bus, books) that it does not have."""

@@ -20,6 +20,7 @@ from altforecast_io.bus import Bus
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats, inbox
 from altforecast_io.store.engine import Store
+from altforecast_serving.queries.forecast_health import forecast_component
 from altforecast_serving.queries.freshness import HOURLY
 from altforecast_serving.queries.lake import LakeReader
 
@@ -54,6 +55,7 @@ def find_health(
         "lake": _lake(reader, now),
         "inbox": _inbox(store, writer, settings.inbox_queue_rows),
         "dagster": _dagster(store, now),
+        "forecasts": forecast_component(reader, now),
         **live,
     }
     status = judge(components)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
+import structlog
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
@@ -19,9 +20,11 @@ from altforecast_io.store.engine import Store
 from altforecast_serving.dependencies import Services, ServicesDep
 from altforecast_serving.lineage import JSON_OPTIONS
 from altforecast_serving.metrics import CONTENT_TYPE
+from altforecast_serving.queries.forecast_health import FORECAST_GAUGES, forecast_gauges
 from altforecast_serving.queries.health import find_health
 
 router = APIRouter(tags=["health"])
+log = structlog.get_logger(__name__)
 ALIVE = orjson.dumps({"status": "ok"})
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -39,7 +42,9 @@ class HealthResponse(BaseModel):
 
     ok: bool = Field(description="everything works")
     status: Literal["healthy", "degraded", "unhealthy"]
-    components: dict[str, Component] = Field(description="db, broker, bus, time_sync, lake, inbox, dagster and what realtime adds")
+    components: dict[str, Component] = Field(
+        description="db, broker, bus, time_sync, lake, inbox, dagster, forecasts and what realtime adds"
+    )
     version: str
     mode: str
     degradation_level: str
@@ -102,6 +107,19 @@ def _set_gauges(services: Services) -> None:
     live = services.live.health() if services.live else {}
     drift: Any = live.get("time_sync", {}).get("drift_ms")
     set_gauge("time_drift_ms", "Clock drift against venues [ms]; NaN where it is not measured", drift)
+    _set_forecast_gauges(services)
+
+
+def _set_forecast_gauges(services: Services) -> None:
+    try:
+        readings = list(forecast_gauges(services.reader, services.clock()))
+    except StorageError as error:
+        log.warning("forecasts_not_readable", error=str(error))
+        readings = []
+    for name in FORECAST_GAUGES:
+        services.metrics.clear_labelled(name)
+    for reading in readings:
+        services.metrics.set_labelled(*reading)
 
 
 def _sqlite_sizes(store: Store) -> tuple[int, int, int] | None:

@@ -5,7 +5,9 @@ What belongs here: fixtures of the serving tests. What does not: tests.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from altforecast_io.lake import Lake, Scope
 from altforecast_io.provenance import Input, Provenance
 from altforecast_io.settings import Settings
 from altforecast_io.store import keys
-from altforecast_io.store.engine import open_store
+from altforecast_io.store.engine import Store, open_store
 from altforecast_serving.app import create_app
 
 START = datetime(2025, 6, 20, tzinfo=UTC)
@@ -217,3 +219,57 @@ def make_key(make_settings: Callable[..., Settings]) -> Callable[..., str]:
             store.close()
 
     return make
+
+
+FORECAST_NOW = datetime(2025, 7, 27, 12, 20, tzinfo=UTC)
+"""Twenty minutes after the newest 1h bar of BTC has closed."""
+
+
+@contextmanager
+def client_of(settings: Settings) -> Iterator[TestClient]:
+    """An app over a home, at FORECAST_NOW."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        client.app.state.services.clock = lambda: FORECAST_NOW  # type: ignore[attr-defined]
+        yield client
+
+
+@contextmanager
+def store_of(settings: Settings) -> Iterator[Store]:
+    """The store of a home."""
+    with closing(open_store(settings.database_url, settings.environment)) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def forecast_template(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A lake with forecasts and a champion at every horizon; nobody writes to it."""
+    from tests.serving.forecast_rows import add_models, fill_forecasts  # needs `put` of this module
+
+    settings = Settings.load(base=tmp_path_factory.mktemp("forecasts"), database_url_override="", secret_webhook_token=SECRET)
+    settings.make_folders()
+    lake = Lake(settings.lake_dir, settings.environment)
+    fill(lake)
+    fill_forecasts(lake)
+    with store_of(settings) as store:
+        add_models(store)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def told(forecast_template: Settings) -> Iterator[TestClient]:
+    """An app over the template, only to be read."""
+    with client_of(forecast_template) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def forecast_lake(forecast_template: Settings) -> Lake:
+    """The lake of the template, only to be read."""
+    return Lake(forecast_template.lake_dir, forecast_template.environment)
+
+
+@pytest.fixture
+def forecast_home(forecast_template: Settings, make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
+    """A copy of the template to write to."""
+    shutil.copytree(forecast_template.base, tmp_path, dirs_exist_ok=True)
+    return make_settings()

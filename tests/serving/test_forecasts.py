@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
 from math import exp
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
@@ -23,62 +19,14 @@ from altforecast.forecast_tables import FORECASTS
 from altforecast.types import Timeframe
 from altforecast_io.lake import Lake
 from altforecast_io.settings import Settings
-from altforecast_io.store.engine import Store, open_store
 from altforecast_io.store.models import Event, ModelEvent, add_event, add_model
-from altforecast_serving.app import create_app
 from altforecast_serving.lineage import Envelope
 from altforecast_serving.queries.direction import direction
-from altforecast_serving.routes.forecast_models import ForecastLine, ForecastResponse, ReliabilityResponse, SkillRow, TrackRecordResponse
+from altforecast_serving.routes.forecast_models import ForecastLine, ForecastResponse
 from tests.serving import forecast_rows as made
-from tests.serving.conftest import BTC, SECRET, fill, put
+from tests.serving.conftest import BTC, FORECAST_NOW, client_of, put, store_of
 
 URL = "/api/forecasts/BTC-USDT"
-NOW = datetime.fromisoformat("2025-07-27T12:20:00Z")
-"""Twenty minutes after the newest 1h bar of BTC has closed."""
-
-
-@contextmanager
-def _client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        client.app.state.services.clock = lambda: NOW  # type: ignore[attr-defined]
-        yield client
-
-
-@contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
-    with closing(open_store(settings.database_url, settings.environment)) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A lake with forecasts and a champion at every horizon; nobody writes to it."""
-    settings = Settings.load(base=tmp_path_factory.mktemp("template"), database_url_override="", secret_webhook_token=SECRET)
-    settings.make_folders()
-    lake = Lake(settings.lake_dir, settings.environment)
-    fill(lake)
-    made.fill_forecasts(lake)
-    with _store(settings) as store:
-        made.add_models(store)
-    return settings
-
-
-@pytest.fixture(scope="module")
-def told(template: Settings) -> Iterator[TestClient]:
-    with _client(template) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def filled(template: Settings) -> Lake:
-    return Lake(template.lake_dir, template.environment)
-
-
-@pytest.fixture
-def home(template: Settings, make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
-    """A copy of the template to write to."""
-    shutil.copytree(template.base, tmp_path, dirs_exist_ok=True)
-    return make_settings()
 
 
 def _of(client: TestClient, horizon: str, url: str = URL) -> dict[str, Any]:
@@ -108,9 +56,9 @@ def test_read_forecasts_says_all_of_every_horizon(told: TestClient) -> None:
     assert told.get(URL, headers={"If-None-Match": response.headers["etag"]}).status_code == 304
 
 
-def test_read_forecasts_quantiles_are_prices_from_the_close(told: TestClient, filled: Lake) -> None:
+def test_read_forecasts_quantiles_are_prices_from_the_close(told: TestClient, forecast_lake: Lake) -> None:
     found = _of(told, "4h")
-    close = filled.read("bars", "1h", series=[BTC])["close"][-1]
+    close = forecast_lake.read("bars", "1h", series=[BTC])["close"][-1]
     assert found["price"] == close
     assert [q["level"] for q in found["quantiles"]] == list(LEVELS)
     z975 = 1.959964
@@ -157,7 +105,7 @@ def test_read_forecasts_index_has_none(told: TestClient) -> None:
 
 def test_read_btc_falls_back_to_a_venue_that_has_bars(make_settings: Callable[..., Settings], lake: Lake) -> None:
     made.fill_forecasts(lake)
-    with _client(make_settings(tv_btc_symbol="KRAKEN:BTCUSDT")) as client:
+    with client_of(make_settings(tv_btc_symbol="KRAKEN:BTCUSDT")) as client:
         assert client.get("/api/forecasts/btc").json()["data"]["exchange"] == "binance"
 
 
@@ -167,9 +115,9 @@ def test_read_btc_falls_back_to_a_venue_that_has_bars(make_settings: Callable[..
 def test_no_champion_yet_baseline_answers_and_says_so(lake: Lake, make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
     made.fill_forecasts(lake, forecasters=("har", "climatology"))
-    with _store(settings) as store:
+    with store_of(settings) as store:
         made.add_models(store, has_champion=False)
-    with _client(settings) as client:
+    with client_of(settings) as client:
         found = _of(client, "1h")
     assert (found["forecaster"], found["is_baseline"]) == ("har", True)
     assert found["note"] == "no champion yet: the baseline HAR-S-FHS answers"
@@ -178,10 +126,10 @@ def test_no_champion_yet_baseline_answers_and_says_so(lake: Lake, make_settings:
     assert found["walk_forward"]["coverage_80"] == 0.801
 
 
-def test_rolled_back_baseline_answers_at_once(home: Settings) -> None:
-    with _client(home) as client:
+def test_rolled_back_baseline_answers_at_once(forecast_home: Settings) -> None:
+    with client_of(forecast_home) as client:
         before = client.get(URL, params={"horizon": "1h"})
-        with _store(home) as store:
+        with store_of(forecast_home) as store:
             add_event(store, made.event("1h", None, Event.ROLLED_BACK, "coverage 71.2 % of the 80 % interval"))
         after = client.get(URL, params={"horizon": "1h"}, headers={"If-None-Match": before.headers["etag"]})
         assert after.status_code == 200
@@ -199,9 +147,9 @@ def test_champion_that_cannot_forecast_gives_way_with_the_reason(lake: Lake, mak
     bars = lake.read("bars", "1h", series=[BTC]).tail(5)
     failed = made.forecast_rows(bars, "1h", "champion", reason="model file missing")
     put(lake, "forecasts", pl.concat([lake.read("forecasts", "1h"), failed]), Timeframe.H1)
-    with _store(settings) as store:
+    with store_of(settings) as store:
         made.add_models(store)
-    with _client(settings) as client:
+    with client_of(settings) as client:
         found = _of(client, "1h")
     assert (found["forecaster"], len(found["quantiles"])) == ("har", 9)
     assert "(model file missing)" in found["note"]
@@ -212,21 +160,21 @@ def test_champion_behind_the_baseline_does_not_answer(lake: Lake, make_settings:
     bars = lake.read("bars", "1h", series=[BTC])
     rows = [made.forecast_rows(bars.tail(9).head(6), "1h", "champion"), made.forecast_rows(bars.tail(9), "1h", "har")]
     put(lake, "forecasts", pl.concat(rows), Timeframe.H1)
-    with _store(settings) as store:
+    with store_of(settings) as store:
         made.add_models(store)
-    with _client(settings) as client:
+    with client_of(settings) as client:
         found = _of(client, "1h")
     assert (found["forecaster"], found["ts"]) == ("har", "2025-07-27T11:00:00Z")
     assert "has not forecast this bar" in found["note"]
 
 
-def test_new_champion_the_former_answers_until_the_next_bar(home: Settings) -> None:
+def test_new_champion_the_former_answers_until_the_next_bar(forecast_home: Settings) -> None:
     version = made.version_of("1h", "challenger")
-    with _store(home) as store:
+    with store_of(forecast_home) as store:
         add_model(store, made.model("1h", "challenger"))
-        promoted = ModelEvent("1h", version, Event.PROMOTED, "gate", "all gates are met", at=NOW)
+        promoted = ModelEvent("1h", version, Event.PROMOTED, "gate", "all gates are met", at=FORECAST_NOW)
         add_event(store, promoted)
-    with _client(home) as client:
+    with client_of(forecast_home) as client:
         assert _of(client, "1h")["model"] == made.version_of("1h", "champion")
 
 
@@ -234,24 +182,24 @@ def test_series_with_too_little_history_gives_the_reason(lake: Lake, make_settin
     settings = make_settings()
     bars = lake.read("bars", "1h", series=[BTC]).tail(3)
     put(lake, "forecasts", made.forecast_rows(bars, "1h", "har", reason="3 of 12 bars that are needed"), Timeframe.H1)
-    with _client(settings) as client:
+    with client_of(settings) as client:
         found = _of(client, "1h")
     assert (found["quantiles"], found["sigma"], found["reason"]) == ([], None, "3 of 12 bars that are needed")
 
 
-def test_stale_forecast_is_called_so(home: Settings) -> None:
-    lake = Lake(home.lake_dir, home.environment)
+def test_stale_forecast_is_called_so(forecast_home: Settings) -> None:
+    lake = Lake(forecast_home.lake_dir, forecast_home.environment)
     bars = lake.read("bars", "1h", series=[BTC])
     put(lake, "forecasts", made.forecast_rows(bars.head(bars.height - 2), "1h", "champion"), Timeframe.H1)
-    with _client(home) as client:
+    with client_of(forecast_home) as client:
         body = client.get(URL, params={"horizon": "1h"}).json()
     assert body["data"]["horizons"][0]["is_stale"] is True
     assert body["warnings"][0].startswith("1h: the newest forecast is of the bar of 2025-07-27 09:00 UTC")
 
 
-def test_old_lake_is_called_so(home: Settings) -> None:
-    with _client(home) as client:
-        client.app.state.services.clock = lambda: NOW + timedelta(days=400)  # type: ignore[attr-defined]
+def test_old_lake_is_called_so(forecast_home: Settings) -> None:
+    with client_of(forecast_home) as client:
+        client.app.state.services.clock = lambda: FORECAST_NOW + timedelta(days=400)  # type: ignore[attr-defined]
         assert "newest bar is 400 days old" in client.get(URL).json()["warnings"]
 
 
@@ -305,131 +253,16 @@ def test_list_forecasts_one_line_per_series_and_horizon(told: TestClient) -> Non
     }
 
 
-def test_hot_file_holds_every_forecaster_and_horizon(filled: Lake) -> None:
-    hot = filled.hot("forecasts", "1h")
+def test_hot_file_holds_every_forecaster_and_horizon(forecast_lake: Lake) -> None:
+    hot = forecast_lake.hot("forecasts", "1h")
     assert set(hot.group_by(FORECASTS.groups).len()["len"]) == {FORECASTS.hot_rows}
     assert hot.select(FORECASTS.groups).unique().height == 3 * 3 * 3
 
 
-# ---- track record
-
-
-def test_track_record_pages_hold_every_forecast_once(told: TestClient) -> None:
-    url = f"{URL}/track-record"
-    params: dict[str, str | int] = {"horizon": "4h", "origin": "all", "limit": 150}
-    rows: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        body = told.get(url, params={**params, **({"cursor": cursor} if cursor else {})}).json()
-        found = Envelope[TrackRecordResponse].model_validate(body).data
-        assert bool(found.summary) == (cursor is None)
-        rows += body["data"]["rows"]
-        cursor = body["next_cursor"]
-        if cursor is None:
-            break
-    assert len(rows) == len({(r["ts"], r["origin"]) for r in rows}) == 400
-    assert [r["ts"] for r in rows] == sorted((r["ts"] for r in rows), reverse=True)
-    assert [r["outcome"] is None for r in rows[:5]] == [True] * 4 + [False]
-
-
-def test_track_record_row_is_what_happened(told: TestClient, filled: Lake) -> None:
-    row = told.get(f"{URL}/track-record", params={"horizon": "4h", "limit": 10}).json()["data"]["rows"][6]
-    closes = filled.read("bars", "1h", series=[BTC]).select("ts", "close")
-    at = datetime.fromisoformat(row["ts"])
-    now = closes.filter(pl.col("ts") == at)["close"][0]
-    then = closes.filter(pl.col("ts") == at + timedelta(hours=4))["close"][0]
-    assert (row["price"], row["price_then"]) == (now, pytest.approx(then))
-    assert row["is_up"] == (then > now)
-    assert row["is_in_80"] == (row["q100"] <= row["outcome"] <= row["q900"])
-    assert row["loss_climatology"] is not None
-    assert row["forecaster"] == "champion"
-
-
-def test_track_record_summary_is_of_all_outcomes(told: TestClient, filled: Lake) -> None:
-    (summary,) = told.get(f"{URL}/track-record", params={"horizon": "1h", "limit": 1}).json()["data"]["summary"]
-    outcomes = filled.read("forecast_outcomes", "1h", series=[BTC]).filter((pl.col("horizon") == "1h") & (pl.col("origin") == "live"))
-    mine, base = (outcomes.filter(pl.col("forecaster") == name) for name in ("champion", "climatology"))
-    assert summary["n"] == mine.height == 199
-    assert summary["coverage_80"] == pytest.approx(mine["is_in_80"].mean())
-    assert summary["skill_climatology"] == pytest.approx(1 - mine["loss"].mean() / base["loss"].mean())  # type: ignore[operator]
-    assert summary["skill_har"] is not None
-    assert np.isfinite(summary["dm_t"])
-    assert sum(column["n"] for column in summary["pit"]) == sum(b["n"] for b in summary["reliability"]) == 199
-
-
-def test_track_record_summary_keeps_to_the_period(told: TestClient) -> None:
-    params = {"from": "2025-07-26T00:00:00Z", "to": "2025-07-27T00:00:00Z"}
-    data = told.get(f"{URL}/track-record", params=params).json()["data"]
-    assert len(data["rows"]) == data["summary"][0]["n"] == 24
-    assert data["summary"][0]["dm_t"] is None  # a day is too short for the test
-
-
-def test_track_record_formats_and_baseline(told: TestClient) -> None:
-    url = f"{URL}/track-record"
-    params: dict[str, str | int] = {"horizon": "1h", "forecaster": "har", "limit": 20}
-    csv = pl.read_csv(told.get(url, params={**params, "format": "csv"}).content)
-    arrow = pl.read_ipc_stream(io.BytesIO(told.get(url, params={**params, "format": "arrow"}).content))
-    rows = told.get(url, params=params).json()["data"]["rows"]
-    assert csv.columns == arrow.columns == list(rows[0])
-    assert csv["q975"].to_list() == pytest.approx([r["q975"] for r in rows])
-    assert arrow.height == 20
-
-
-def test_track_record_empty_and_bad(told: TestClient) -> None:
-    assert told.get(f"{URL}/track-record", params={"origin": "dream"}).status_code == 422
-    assert told.get(f"{URL}/track-record", params={"horizon": "2h"}).status_code == 422
-    body = told.get(f"{URL}/track-record", params={"to": "2020-01-01"}).json()
-    assert (body["data"]["rows"], body["data"]["summary"]) == ([], [])
-    assert "no 1h forecast of BTC-USDT on binance matches" in body["warnings"]
-
-
-# ---- skill and reliability
-
-
-def test_read_skill_pages(told: TestClient) -> None:
-    params: dict[str, str | int] = {"horizon": "1h", "forecaster": "champion", "limit": 5}
-    first = told.get("/api/forecasts/skill", params=params).json()
-    second = told.get("/api/forecasts/skill", params={**params, "cursor": first["next_cursor"]}).json()
-    rows = Envelope[list[SkillRow]].model_validate(first).data + Envelope[list[SkillRow]].model_validate(second).data
-    assert [row.ts.day for row in rows] == [27, 26, 25, 24, 23, 22, 21, 20]
-    assert second["next_cursor"] is None
-
-
-def test_read_reliability_sums_all_symbols(told: TestClient, filled: Lake) -> None:
-    body = told.get("/api/forecasts/reliability", params={"horizon": "1h"}).json()
-    found = Envelope[ReliabilityResponse].model_validate(body).data
-    outcomes = filled.read("forecast_outcomes", "1h").filter(
-        (pl.col("horizon") == "1h") & (pl.col("origin") == "live") & (pl.col("forecaster") == "champion")
-    )
-    assert found.forecaster == "champion"
-    assert found.n == outcomes.height == sum(week.n for week in found.weeks) == sum(column.n for column in found.pit)
-    assert found.coverage_95 == pytest.approx(outcomes["is_in_95"].mean())
-    assert found.n_p_up == sum(b.n for b in found.reliability) == outcomes.height
-    assert sum(b.n * b.happened_frac for b in found.reliability) == pytest.approx(outcomes["is_up"].sum())
-    assert [b.mean_probability for b in found.reliability] == sorted(b.mean_probability for b in found.reliability)
-    assert body["lineage"]["known_at"]
-
-
-def test_read_reliability_of_the_baseline_and_of_the_past(told: TestClient) -> None:
-    har = told.get("/api/forecasts/reliability", params={"forecaster": "har"}).json()["data"]
-    assert (har["n_p_up"], har["reliability"], har["ece"]) == (0, [], None)
-    past = told.get("/api/forecasts/reliability", params={"origin": "walk_forward", "horizon": "15m"}).json()["data"]
-    assert past["n"] == 200
-
-
-@pytest.mark.parametrize("url", ["/api/forecasts/skill", "/api/forecasts/reliability", f"{URL}/track-record", "/api/forecasts"])
-def test_forecast_routes_not_built_yet_say_so(client: TestClient, url: str) -> None:
-    body = client.get(url).json()
-    assert "have not been built" in body["warnings"][0] or "has not been built" in body["warnings"][0]
-
-
-# ---- the rest
-
-
-def test_store_that_fails_forecasts_go_on(home: Settings) -> None:
-    with closing(sqlite3.connect(home.database_url.removeprefix("sqlite:///"))) as raw:
+def test_store_that_fails_forecasts_go_on(forecast_home: Settings) -> None:
+    with closing(sqlite3.connect(forecast_home.database_url.removeprefix("sqlite:///"))) as raw:
         raw.execute("DROP TABLE model_events")
-    with _client(home) as client:
+    with client_of(forecast_home) as client:
         body = client.get(URL).json()
         assert client.get("/api/models").status_code == 503
     assert [h["forecaster"] for h in body["data"]["horizons"]] == ["champion"] * 4
