@@ -27,6 +27,8 @@ DM_GATES: Mapping[str, float] = {"15m": -3.0, "1h": -3.0, "4h": -3.0, "24h": -2.
 """Diebold-Mariano t against HAR-S that a candidate must stay below."""
 SIGNIFICANCE = 0.05
 """Chance, over all groups of one rule, that a calibrated candidate misses it by luck alone."""
+ENOUGH_ROWS = 5_000
+"""Forecasts from which a group, and ten times as many from which the whole, is held against the published gate itself."""
 MIN_COMMON_DAYS = 30
 """Days that two models must both have forecast before one is called better [days]."""
 EQUAL_SKILL = 0.0002
@@ -110,9 +112,9 @@ def _over_har(horizon: str, mine: Table) -> Verdict:
 
 
 def _coverage(horizon: str, table: Table, mine: Table) -> list[Verdict]:
-    """Both intervals; the gate is widened to what luck does to so few weeks."""
-    spread = sqrt(_inflation(table))
-    return [_covered(horizon, level, _number(mine, f"coverage{level}"), spread / sqrt(table["n"])) for level in (80, 95)]
+    """Both intervals; on a small panel the gate is widened to what luck does to so few weeks."""
+    scale = sqrt(_inflation(table) / table["n"]) if table["n"] < 10 * ENOUGH_ROWS else 0.0
+    return [_covered(horizon, level, _number(mine, f"coverage{level}"), scale) for level in (80, 95)]
 
 
 def _covered(horizon: str, level: int, reached: float, scale: float) -> Verdict:
@@ -135,7 +137,8 @@ def _groups(horizon: str, table: Table) -> list[Verdict]:
 
 def _worst(goal: str, horizon: str, rows: Sequence[Table], gate: float, per_row: float) -> Verdict:
     """The group that is furthest beyond what it is allowed."""
-    allowed = [_allowed(gate, 0.4 * sqrt(per_row / row["n"]), len(rows)) for row in rows]
+    errors = [0.4 * sqrt(per_row / row["n"]) if row["n"] < ENOUGH_ROWS else 0.0 for row in rows]
+    allowed = [_allowed(gate, error, len(rows)) for error in errors]
     off = [abs(_number(row, "coverage80") - 0.80) for row in rows]
     at = int(np.argmax([o - a if isfinite(o) else np.inf for o, a in zip(off, allowed, strict=True)]))
     text = f"{100 * off[at]:.1f} pp ({rows[at]['group']}, n {rows[at]['n']:,})"
@@ -143,7 +146,7 @@ def _worst(goal: str, horizon: str, rows: Sequence[Table], gate: float, per_row:
 
 
 def _allowed(gate: float, standard_error: float, n_groups: int) -> float:
-    """The gate, or what a calibrated forecast may miss by luck where that is more; never more than the band of roll-back."""
+    """The gate, or what a calibrated forecast may miss by luck where that is more; never beyond the band of roll-back for that."""
     z = NormalDist().inv_cdf(1.0 - SIGNIFICANCE / (2.0 * n_groups))
     return max(gate, min(z * standard_error, BAND_80[1] - 0.80))
 

@@ -108,6 +108,14 @@ def test_judge_candidate_names_the_worst_group() -> None:
     assert (verdict.reached, verdict.gate, verdict.is_met) == ("3.0 pp (WIF-USDT binance, n 6,537)", "≤ 2.0 pp", False)
 
 
+def test_judge_candidate_group_of_5000_forecasts_gets_no_allowance_for_luck() -> None:
+    found = table()
+    found["symbols"][3] |= {"coverage80": 0.765, "n": 5_000}
+    assert missed(judge_candidate("24h", found)) == ["F4 worst symbol"]
+    found["symbols"][3]["n"] = 4_999
+    assert judge_candidate("24h", found).outcome == "promoted"
+
+
 def test_judge_candidate_small_panel_is_not_refused_for_luck() -> None:
     """Four series over 30 days: deciles of 288 forecasts are off by several points by luck alone."""
     found = table()

@@ -82,3 +82,13 @@ def reopen(store_url: str, hand: Callable[[], datetime]) -> Iterator[Callable[[]
 def store(reopen: Callable[[], Store]) -> Store:
     """An open store of the environment sandbox."""
     return reopen()
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database that has its tables and nothing else, to be copied; making one takes seconds."""
+    from altforecast_io.model_registry import Registry
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    assert Registry(f"sqlite:///{path}", "sandbox").aliases("1h") == {}
+    return path

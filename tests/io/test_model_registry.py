@@ -34,19 +34,11 @@ from tests.io.conftest import POSTGRES
 from tests.io.model_registry_shelf import pack, shelve
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables; making one takes seconds, copying none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    assert Registry(f"sqlite:///{path}", "sandbox").aliases("1h") == {}
-    return path
-
-
 @pytest.fixture
-def registry(empty_database: Path, tmp_path: Path) -> Registry:
+def registry(empty_mlflow: Path, tmp_path: Path) -> Registry:
     path = tmp_path / "mlflow" / "mlflow.db"
     path.parent.mkdir()
-    shutil.copy(empty_database, path)
+    shutil.copy(empty_mlflow, path)
     return Registry(f"sqlite:///{path}", "sandbox", path.parent / "artifacts")
 
 
@@ -424,11 +416,11 @@ def test_mirror_lost_files_do_not_stop_the_others(shelf: Store, registry: Regist
 
 
 @sqlite_only
-def test_mirror_after_mlflow_lost_its_database(shelf: Store, registry: Registry, empty_database: Path, tmp_path: Path) -> None:
+def test_mirror_after_mlflow_lost_its_database(shelf: Store, registry: Registry, empty_mlflow: Path, tmp_path: Path) -> None:
     promote(shelf, tmp_path, "1h-a", "gate")
     mirror(shelf, registry, tmp_path, "1h")
     (tmp_path / "fresh").mkdir()
-    shutil.copy(empty_database, tmp_path / "fresh/mlflow.db")
+    shutil.copy(empty_mlflow, tmp_path / "fresh/mlflow.db")
     fresh = Registry(f"sqlite:///{tmp_path}/fresh/mlflow.db", "sandbox", tmp_path / "fresh/artifacts")
     assert mirror(shelf, fresh, tmp_path, "1h").registered == ("1h-a",)
     assert fresh.aliases("1h") == {"champion": "1h-a"}
