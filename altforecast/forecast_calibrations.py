@@ -45,10 +45,9 @@ def renew_calibration(pack: Pack, grid: BarGrid, at: int, features: FeatureMatri
     closed. Quantiles are null where not even the pool has enough. Raises InputError where the grid begins too late.
     """
     past = _past_residuals(pack, grid, at, features)
-    n_days = {part: CALIBRATION.climatology_days if part == CLIMATOLOGY else CALIBRATION.residual_days for part in pack.info.parts}
     frames = []
     for part in pack.info.parts:
-        window = n_days[part] * grid.bars_per_day
+        window = pack.info.days(part) * grid.bars_per_day
         frames.append(_calibration_rows(pack, past, part, window, at))
     return FORECAST_CALIBRATIONS.conform(pl.concat(frames))
 

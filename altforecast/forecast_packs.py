@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from altforecast.baselines import HarModel
+from altforecast.forecast_params import CALIBRATION
 from altforecast.forecast_params import CATBOOST as CATBOOST
 from altforecast.forecast_params import LIGHTGBM as LIGHTGBM
 
@@ -51,6 +52,14 @@ class PackInfo:
     """Parts whose quantiles are averaged."""
     p_base: float | None = None
     """Share of rises among the rows that taught."""
+    learned_days: int = CALIBRATION.residual_days
+    """Days of residuals that calibrate scale and shape, see `ModelParams`."""
+
+    def days(self, part: str) -> int:
+        """Days of residuals that calibrate a part."""
+        if part in (SCALE, SHAPE):
+            return self.learned_days
+        return CALIBRATION.climatology_days if part == CLIMATOLOGY else CALIBRATION.residual_days
 
     @property
     def parts(self) -> tuple[str, ...]:

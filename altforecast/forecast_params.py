@@ -145,6 +145,8 @@ class ModelParams:
     family: str = LIGHTGBM
     mixed: tuple[str, ...] = ("har", "scale", "shape")
     """Forecasters whose quantiles the mix averages."""
+    residual_days: int = CALIBRATION.residual_days
+    """Trailing days of residuals that calibrate scale and shape; at most those of the baselines, which packs keep."""
 
 
 MODELS: Mapping[str, ModelParams] = MappingProxyType(

@@ -111,15 +111,15 @@ def train_candidate(
     features: of the whole grid. params: those of the horizon where None. The rest as in `train_baseline`; the same inputs, seed and
     threads give the same pack.
     """
-    if family not in (LIGHTGBM,):
-        raise UnknownNameError("family", family, "no such boosted models", (LIGHTGBM,))
+    if family not in (LIGHTGBM, CATBOOST):
+        raise UnknownNameError("family", family, "no such boosted models", (LIGHTGBM, CATBOOST))
     if len(features.values) != len(grid.ts):
         raise InputError("features", len(features.values), f"need one row for each of the {len(grid.ts)} slots of the grid")
     task = _task(grid, horizon, fold_params, live)
-    params = MODELS[horizon] if params is None else params
+    params = replace(MODELS[horizon] if params is None else params, family=family)
     past = _walk(task, features, params, threads, progress)
     har, base = _last_har(task)
-    info = _info(task, base, family, trained_at, features.names, params.mixed)
+    info = replace(_info(task, base, family, trained_at, features.names, params.mixed), learned_days=params.residual_days)
     progress(f"{horizon}: last fit of the {family} models on {info.n_rows:,} rows")
     bundle = _last_models(task, features, base, params, threads, past)
     pack = Pack(info, har, _residuals(task, past, info.parts), bundle)

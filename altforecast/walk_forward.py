@@ -94,15 +94,17 @@ def forecast_past(
     har = har_path(grid, target, folds, h, fold_params)
     sigma = {"ewma": ewma_sigma(grid, h), **har_sigmas(har)}
     quantiles = {"climatology": climatology(outcome, grid.ts, rows, h, CALIBRATION.climatology_days * grid.bars_per_day)}
-    window, learned = CALIBRATION.residual_days * grid.bars_per_day, None
+    days, learned = dict.fromkeys(sigma, CALIBRATION.residual_days), None
     if features is not None and params is not None:
         from altforecast.boosted_paths import Teaching, boosted_paths  # LightGBM takes seconds to load; baselines do without
 
         learned = boosted_paths(Teaching(grid, features, outcome, target, params, threads), folds, har.bases, progress)
         sigma["scale"] = learned.sigma
+        days["scale"] = params.residual_days
+        window = params.residual_days * grid.bars_per_day
         quantiles["shape"] = shifted_quantiles(outcome, learned.sigma, learned.shape, grid.ts, rows, h, window)
     progress("residual quantiles")
-    quantiles |= {name: filtered_quantiles(outcome, path, grid.ts, rows, h, window) for name, path in sigma.items()}
+    quantiles |= {name: filtered_quantiles(outcome, path, grid.ts, rows, h, days[name] * grid.bars_per_day) for name, path in sigma.items()}
     if learned is not None and params is not None:
         quantiles["mix"] = np.mean([quantiles[name] for name in params.mixed], axis=0)
     test = slice(*rows)
