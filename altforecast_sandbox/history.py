@@ -22,20 +22,21 @@ from altforecast_sandbox.quotes import REFERENCE_VENUE
 
 TIMEFRAMES = (Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
 COLUMNS = ("ts", "symbol", "open", "high", "low", "close", "volume", "exchange", "timeframe")
-DAYS, DAILY_DAYS = 120, 400
+DAYS, LONG_DAYS = 190, 400
+"""15m bars, all others. A forecast is tested on a calendar quarter with 90 days before it: 190 days always hold one, 400 two or three."""
 SYMBOLS = tuple(p.symbol for p in PAIRS.values() if p.quote != "USD")
 
 
-def write_history(market: Market, folder: Path, start: datetime, end: datetime, daily_start: datetime | None = None) -> list[Path]:
-    """Closed bars of [start, end) (1d: from `daily_start`): one file per exchange and timeframe; returns the files written.
+def write_history(market: Market, folder: Path, start: datetime, end: datetime, long_start: datetime | None = None) -> list[Path]:
+    """Closed bars of [start, end) (1h and longer: from `long_start`): one file per exchange and timeframe; returns the files written.
 
     Binance's USDT pairs and ETH-BTC, and the four cryptocap index series (volume null), in the columns of COLUMNS.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _warm(market, min(start, daily_start or start), end)
+    _warm(market, min(start, long_start or start), end)
     frames: dict[tuple[str, Timeframe], list[pl.DataFrame]] = {}
     for timeframe in TIMEFRAMES:
-        since = daily_start if daily_start is not None and timeframe is Timeframe.D1 else start
+        since = long_start if long_start is not None and timeframe is not Timeframe.M15 else start
         until = end - timeframe.duration + timedelta(milliseconds=1)
         for symbol in SYMBOLS:
             bars = market.bars(symbol, timeframe, since, until)
@@ -72,13 +73,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--end", type=parse_moment, help="end of the history, ISO 8601 (default: now)")
-    parser.add_argument("--days", type=int, default=DAYS, help="days of 15m, 1h and 4h bars")
-    parser.add_argument("--daily-days", type=int, default=DAILY_DAYS, help="days of 1d bars")
+    parser.add_argument("--days", type=int, default=DAYS, help="days of 15m bars")
+    parser.add_argument("--long-days", type=int, default=LONG_DAYS, help="days of 1h, 4h and 1d bars")
     chosen = parser.parse_args(words)
     end = chosen.end or real_clock()
     midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
-    start, daily_start = (midnight - timedelta(days=days) for days in (chosen.days, chosen.daily_days))
-    for path in write_history(Market(chosen.seed), chosen.folder, start, end, daily_start):
+    start, long_start = (midnight - timedelta(days=days) for days in (chosen.days, chosen.long_days))
+    for path in write_history(Market(chosen.seed), chosen.folder, start, end, long_start):
         print(path)
 
 

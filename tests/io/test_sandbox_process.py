@@ -80,6 +80,8 @@ def test_write_history_holds_closed_bars_of_every_series(tmp_path: Path) -> None
     assert set(frames["binance_1h"]["symbol"]) >= {"BTC-USDT", "ETH-BTC"}
     assert set(frames["cryptocap_1d"]["symbol"]) == {"TOTAL2", "TOTAL3", "BTC.D", "USDT.D"}
     assert frames["cryptocap_1d"].filter(symbol="BTC.D").height == 9
+    assert frames["cryptocap_1h"].filter(symbol="BTC.D").height == 239
+    assert frames["cryptocap_15m"].filter(symbol="BTC.D").height == 287
     assert frames["cryptocap_15m"].filter(symbol="TOTAL2")["ts"].max() == datetime(2026, 11, 21, 8, 45, tzinfo=UTC)
 
 
