@@ -84,14 +84,6 @@ def _triangle(order: tuple[str, str, str], markets: Mapping[frozenset[str], str]
     return Triangle(order, (legs[0], legs[1], legs[2]))
 
 
-def top_rate(book: Book, is_sell: bool, fee: float) -> float:
-    """Units received for one unit paid at the best price, after the fee; 0 where that side is empty."""
-    keys = book.bid_keys if is_sell else book.ask_keys
-    if not keys:
-        return 0.0
-    return keys[-1] * (1.0 - fee) if is_sell else (1.0 - fee) / -keys[-1]
-
-
 def convert(book: Book, is_sell: bool, fee: float, amount: float) -> float | None:
     """What `amount` paid into one leg gives back after the fee, through depth; None where the book is too thin."""
     keys, sizes = (book.bid_keys, book.bid_sizes) if is_sell else (book.ask_keys, book.ask_sizes)

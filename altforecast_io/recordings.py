@@ -136,8 +136,6 @@ class RecordingWriter:
         self.path = _free_name(folder, first_ns)
         self._file: BinaryIO = self.path.open("xb")
         self._zstd = zstandard.ZstdCompressor(level=LEVEL).stream_writer(self._file, closefd=False)
-        self.n_text_bytes = 0
-        """Bytes before compression."""
         self.n_bytes = 0
         """Size on disk as of the last flush."""
         self._zstd.write(HEADER)
@@ -150,9 +148,7 @@ class RecordingWriter:
 
     def write(self, frames: Iterable[Frame]) -> None:
         """Append frames."""
-        text = encode_frames(frames)
-        self._zstd.write(text)
-        self.n_text_bytes += len(text)
+        self._zstd.write(encode_frames(frames))
 
     def flush(self) -> None:
         """End the block and hand it to the system: from here on it is readable."""

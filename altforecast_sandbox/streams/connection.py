@@ -25,7 +25,6 @@ class Connection:
         self.venue, self.wire = venue, wire
         self.known: frozenset[str] = frozenset()
         """The symbols that the hub has noted as followed."""
-        self.n_sent = 0
         self.is_over = False
         self._socket, self._transport = socket, transport
         self._waiting: deque[Frame] = deque()
@@ -82,4 +81,3 @@ class Connection:
             await self._socket.send_frame(frame.encode(), WSMsgType.TEXT)
         else:
             await self._socket.send_frame(frame, WSMsgType.BINARY)
-        self.n_sent += 1

@@ -10,7 +10,7 @@ from math import log
 import pytest
 
 from altforecast.books import Book
-from altforecast.triangles import Triangle, best_cycle, convert, cycle_value, find_triangles, top_rate
+from altforecast.triangles import Triangle, best_cycle, convert, cycle_value, find_triangles
 from tests.domain.random_books import make
 
 ASSETS = {"USDT": 1.0, "BTC": 100.0, "ETH": 10.0, "BNB": 3.0, "EUR": 1.1, "SOL": 0.7}
@@ -26,6 +26,14 @@ def market(seed: int, noise: float, share: float = 0.7) -> dict[str, Book]:
                 mid = ASSETS[base] / ASSETS[quote] * (1 + rng.gauss(0, noise))
                 books[f"{base}-{quote}"] = make("a", f"{base}-{quote}", rng, mid)
     return books
+
+
+def top_rate(book: Book, is_sell: bool, fee: float) -> float:
+    """Units received for one unit paid at the best price, after the fee; 0 where that side is empty."""
+    keys = book.bid_keys if is_sell else book.ask_keys
+    if not keys:
+        return 0.0
+    return keys[-1] * (1.0 - fee) if is_sell else (1.0 - fee) / -keys[-1]
 
 
 def rates_of(books: Mapping[str, Book]) -> dict[tuple[str, str], float]:

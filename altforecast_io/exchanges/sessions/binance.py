@@ -12,6 +12,7 @@ import msgspec
 
 from altforecast_io.exchanges.sessions.joined import Delta, JoinedSession, Snapshot
 from altforecast_io.exchanges.sessions.levels import Pair
+from altforecast_io.exchanges.sessions.rest_depth import read_snapshot
 from altforecast_io.exchanges.sessions.session import NOTHING, Close, Output, Send
 from altforecast_io.exchanges.sessions.stream import sounds_limited
 
@@ -45,14 +46,7 @@ class _Frame(msgspec.Struct, gc=False):
     event: _Depth | None = None
 
 
-class _Rest(msgspec.Struct):
-    lastUpdateId: int
-    bids: list[Pair]
-    asks: list[Pair]
-
-
 _decode = msgspec.json.Decoder(_Frame, strict=False).decode
-_decode_rest = msgspec.json.Decoder(_Rest, strict=False).decode
 
 
 class BinanceSession(JoinedSession):
@@ -98,8 +92,7 @@ class BinanceSession(JoinedSession):
         return f"{REST}?symbol={market}&limit={self.snapshot_levels}"
 
     def _snapshot(self, body: bytes) -> Snapshot:
-        rest = _decode_rest(body)
-        return Snapshot(rest.lastUpdateId, rest.bids, rest.asks)
+        return read_snapshot(body)
 
 
 def open_session(symbols: Sequence[str], base_url: str | None = None) -> BinanceSession:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from altforecast.books import Book
+from altforecast_io.exchanges.sessions.channel_arg import NO_DATA, ChannelArg
 from altforecast_io.exchanges.sessions.number_text import CheckedLine
 from altforecast_io.exchanges.sessions.session import NOTHING, FaultReason, Output, Send
 from altforecast_io.exchanges.sessions.stream import NS_PER_S, StreamSession, sounds_limited
@@ -20,13 +21,6 @@ DEPTH = 5000
 """Levels kept per side; Bitget sends all of them, and what lies deeper is dropped."""
 ARGS_PER_FRAME = 50
 _LIMIT_CODES = frozenset({30006, 30007})
-
-NO_DATA = msgspec.Raw()
-
-
-class _Arg(msgspec.Struct, gc=False):
-    channel: str = ""
-    instId: str = ""
 
 
 class _Update(msgspec.Struct, gc=False):
@@ -39,7 +33,7 @@ class _Update(msgspec.Struct, gc=False):
 
 
 class _Frame(msgspec.Struct, gc=False):
-    arg: _Arg | None = None
+    arg: ChannelArg | None = None
     action: str = ""
     data: msgspec.Raw = NO_DATA
     """Read only for books: other channels carry other things."""

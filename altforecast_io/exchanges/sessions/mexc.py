@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from altforecast_io.exchanges.sessions.joined import Delta, JoinedSession, Snapshot
-from altforecast_io.exchanges.sessions.levels import Pair
 from altforecast_io.exchanges.sessions.mexc_wire import read_depth
+from altforecast_io.exchanges.sessions.rest_depth import read_snapshot
 from altforecast_io.exchanges.sessions.session import NOTHING, Output, Send
 from altforecast_io.exchanges.sessions.stream import NS_PER_S, sounds_limited
 
@@ -25,14 +25,7 @@ class _Answer(msgspec.Struct):
     code: int = 0
 
 
-class _Rest(msgspec.Struct):
-    lastUpdateId: int
-    bids: list[Pair]
-    asks: list[Pair]
-
-
 _decode = msgspec.json.Decoder(_Answer, strict=False).decode
-_decode_rest = msgspec.json.Decoder(_Rest, strict=False).decode
 
 
 class MexcSession(JoinedSession):
@@ -75,8 +68,7 @@ class MexcSession(JoinedSession):
         return f"{_REST}?symbol={market}&limit={self.snapshot_levels}"
 
     def _snapshot(self, body: bytes) -> Snapshot:
-        rest = _decode_rest(body)
-        return Snapshot(rest.lastUpdateId, rest.bids, rest.asks)
+        return read_snapshot(body)
 
 
 def open_session(symbols: Sequence[str], base_url: str | None = None) -> MexcSession:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from altforecast.books import Book
+from altforecast_io.exchanges.sessions.channel_arg import NO_DATA, ChannelArg
 from altforecast_io.exchanges.sessions.number_text import CheckedLine
 from altforecast_io.exchanges.sessions.session import NOTHING, Close, FaultReason, Output, Send
 from altforecast_io.exchanges.sessions.stream import NS_PER_S, StreamSession, sounds_limited
@@ -19,13 +20,6 @@ DEPTH = 400
 CHANNEL = "books"
 _INSTRUMENT = re.compile(r"instId:([A-Za-z0-9-]+)")
 _LIMIT_CODES = frozenset({"60014", "60023", "60030"})
-
-NO_DATA = msgspec.Raw()
-
-
-class _Arg(msgspec.Struct, gc=False):
-    channel: str = ""
-    instId: str = ""
 
 
 class _Update(msgspec.Struct, gc=False):
@@ -38,7 +32,7 @@ class _Update(msgspec.Struct, gc=False):
 
 
 class _Frame(msgspec.Struct, gc=False):
-    arg: _Arg | None = None
+    arg: ChannelArg | None = None
     action: str = ""
     data: msgspec.Raw = NO_DATA
     """Read only for books: other channels carry other things."""

@@ -297,9 +297,11 @@ def test_received_spoilt_bytes_never_raise(name: str, data: st.DataObject) -> No
     status=st.sampled_from([0, 200, 404, 500]),
 )
 @settings(max_examples=30)
-def test_received_any_bytes_never_raise(name: str, payload: Frame, status: int) -> None:
+def test_received_any_bytes_never_raise_and_never_make_a_book_live(name: str, payload: Frame, status: int) -> None:
     session = session_of(name)
-    session.received(payload, NOW)
     body = payload if isinstance(payload, bytes) else payload.encode(errors="surrogatepass")
-    session.answered("book:btcusdt", status, body, NOW)
-    session.tick(NOW + SECOND)
+    outputs = [*session.received(payload, NOW), *session.answered("book:btcusdt", status, body, NOW), *session.tick(NOW + SECOND)]
+    assert not [output for output in outputs if isinstance(output, Book)], "no book is told to have changed"
+    for book in session.books.values():
+        assert book.state is not BookState.LIVE
+        assert book.best_bid is book.best_ask is None
