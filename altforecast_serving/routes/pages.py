@@ -61,7 +61,7 @@ def forecasts(request: Request) -> Response:
 
 
 @router.get("/forecasts/{symbol}", response_class=HTMLResponse)
-def forecast(request: Request, symbol: str) -> Response:
+def forecast(request: Request) -> Response:
     """One symbol: what is ahead, calibration, skill and every past forecast; whether it exists is the API's to say."""
     return _page(request, "forecast", "forecasts")
 
@@ -73,7 +73,7 @@ def models(request: Request) -> Response:
 
 
 @router.get("/models/{version}", response_class=HTMLResponse)
-def model(request: Request, version: str) -> Response:
+def model(request: Request) -> Response:
     """The card of one model; whether it exists is the API's to say."""
     return _page(request, "model", "models")
 

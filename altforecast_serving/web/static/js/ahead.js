@@ -63,7 +63,7 @@ export class Ahead {
     ];
     parts.at(-1).title = h.direction.why;
     if (known(h.p_up)) parts.push(element("span", `P(up) ${share(h.p_up)}`));
-    parts.push(saidBy(h.forecaster, h.model, h.is_baseline));
+    parts.push(saidBy(h.forecaster, h.model, h.note));
     if (h.is_stale) parts.push(element("span", `stale, made ${time(h.made_at)}`, "tag provisional"));
     if (isSandbox) parts.push(element("span", "simulated", "tag provisional"));
     this.box.replaceChildren(...parts, link);

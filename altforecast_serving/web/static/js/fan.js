@@ -23,7 +23,8 @@ export class Fan {
     this.curve = isDrawn ? bent(points) : [];
     if (isDrawn) Object.assign(this, { last: opens.at(-1), n: opens.length, step: Math.min(...opens.slice(1).map((t, i) => t - opens[i])) });
     this.room.setData(isDrawn ? this.ahead() : []);
-    this.chart.timeScale().fitContent();
+    // fitContent would leave out the empty places right of the last candle.
+    if (isDrawn) this.chart.timeScale().setVisibleLogicalRange({ from: -0.5, to: this.n + this.ahead().length - 0.5 });
     this.requestUpdate?.();
   }
 
@@ -36,7 +37,12 @@ export class Fan {
   }
 
   // A candle stands where it opened but shows its close at the end: the moment t belongs to the candle that ends at t.
-  x(t) { return this.chart.timeScale().logicalToCoordinate(this.n - 1 + (t / 1000 - this.last - this.step) / this.step); }
+  x(t) {
+    const logical = this.n - 1 + (t / 1000 - this.last - this.step) / this.step;
+    const before = Math.floor(logical);
+    const [a, b] = [before, before + 1].map((i) => this.chart.timeScale().logicalToCoordinate(i)); // it knows whole bars only
+    return a === null || b === null ? null : a + (b - a) * (logical - before);
+  }
 
   /** The horizon nearest to a place of the crosshair, as index into the points after the first; null left of the fan. */
   nearest(logical) {

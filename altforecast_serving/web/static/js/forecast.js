@@ -2,7 +2,7 @@
 // What belongs here: this page. What does not: pictures (plots.js), the track record's table (record.js), shared words.
 
 import { get, lineageText, showHealth, showNotice } from "./api.js";
-import { at, covered, directionTag, facts, fanPoints, forecastPath, HORIZONS, intervalText, known, modelLink, NAMES, number, saidBy, share, skillText, widthText } from "./forecast_words.js";
+import { at, covered, directionTag, facts, fanPoints, forecastPath, HORIZONS, intervalText, known, modelLink, NAMES, number, saidBy, share, skillLegend, skillText, widthText } from "./forecast_words.js";
 import { element, fill, price, row, showZone, time } from "./format.js";
 import { pitFracs, pitWords, reliabilityBins, reliabilityWords } from "./judged.js";
 import { fanPicture, pitHistogram, place, reliability, timeLines } from "./plots.js";
@@ -44,6 +44,7 @@ function showHead({ data, lineage }) {
 
 function showFan({ data, warnings }) {
   const { points, used } = fanPoints(data.horizons, Date.parse(data.price_at ?? 0));
+  byId("fan-legend").hidden = !used.length;
   if (used.length) {
     place(byId("fan"), fanPicture(points, used.map((h) => h.horizon), { format: price2, when: (t) => time(new Date(t).toISOString()) }));
     return;
@@ -57,15 +58,15 @@ function horizonRow(h) {
   const q = (level) => at(h.quantiles, level)?.price;
   const cells = [h.is_stale ? staleName(h) : element("td", h.horizon)];
   if (h.quantiles.length) {
-    const direction = element("td", directionTag(h.direction.word));
+    const direction = element("td", directionTag(h.direction.word), "wrap-narrow");
     direction.title = h.direction.why;
-    cells.push(intervalText(q(0.1), q(0.9)), number(widthText(q(0.1), q(0.9), h.price)), number(share(h.sigma, 2)), number(share(h.p_up)), direction, element("td", intervalText(q(0.025), q(0.975)), "narrow-hide"));
+    cells.push(element("td", intervalText(q(0.1), q(0.9)), "wrap-narrow"), number(widthText(q(0.1), q(0.9), h.price)), number(share(h.sigma, 2), "narrow-hide"), number(share(h.p_up)), direction, element("td", intervalText(q(0.025), q(0.975)), "narrow-hide"));
   } else {
     const why = element("td", h.reason ?? "not known", "muted wrap");
     why.colSpan = 6;
     cells.push(why);
   }
-  const made = row([...cells, element("td", time(h.target_ts), "narrow-hide"), element("td", saidBy(h.forecaster, h.model, h.is_baseline))]);
+  const made = row([...cells, element("td", time(h.target_ts), "narrow-hide"), element("td", saidBy(h.forecaster, h.model, h.note), "narrow-hide")]);
   made.tabIndex = 0;
   made.dataset.horizon = h.horizon;
   made.setAttribute("aria-selected", String(h.horizon === byId("horizon").value));
@@ -91,7 +92,7 @@ function showChosen() {
   word.className = `direction ${h.direction.word === "up" || h.direction.word === "down" ? h.direction.word : "muted"}`;
   const note = h.note ? [element("p", h.note, "muted")] : [];
   const list = facts(element("dl", "", "facts"), [
-    ["Said by", saidBy(h.forecaster, h.model, h.is_baseline)], ["Model", modelLink(h.model)], ["Made", `${time(h.made_at)}, from bars of ${h.timeframe}`],
+    ["Said by", saidBy(h.forecaster, h.model, h.note)], ["Model", modelLink(h.model)], ["Made", `${time(h.made_at)}, from bars of ${h.timeframe}`],
     ["P(up)", known(h.p_up) ? `${share(h.p_up)}, base rate ${share(h.p_base)}` : "not said: only a promoted model says one"],
     ["Calibrated", h.calibration ? `${time(h.calibration.renewed_at)}, ${(h.calibration.n_own ?? 0).toLocaleString("en-US")} own and ${(h.calibration.n_pooled ?? 0).toLocaleString("en-US")} pooled outcomes since ${time(h.calibration.window_start)}` : "not known"],
     ["Lately", h.recent ? `${h.recent.window_days} days, n ${h.recent.n.toLocaleString("en-US")}: coverage ${covered(h.recent.coverage_80, h.recent.coverage_95)}, skill ${skillText(h.recent.skill_climatology)} over climatology, ${skillText(h.recent.skill_har)} over HAR-S` : "no live forecast has matured for a day yet"],
@@ -135,14 +136,15 @@ async function skillPoints(origin, horizon, forecaster, version) {
     const rows = (await get("/api/forecasts/skill", { horizon, forecaster })).data.toSorted((a, b) => a.ts.localeCompare(b.ts));
     return { unit: "over the 30 days before each midnight", of: (name) => rows.map((r) => [Date.parse(r.ts), r[name]]) };
   }
-  const quarters = version ? (await get(`/api/models/${encodeURIComponent(version)}`).catch(() => null))?.data.quarters ?? [] : [];
+  const isKept = version && (await get("/api/models")).data.some((h) => [h.champion, h.challenger, ...h.newest].some((m) => m?.version === version));
+  const quarters = isKept ? (await get(`/api/models/${encodeURIComponent(version)}`)).data.quarters : [];
   return { unit: "by calendar quarter", of: (name) => quarters.map((q) => [Date.UTC(Number(q.group.slice(0, 4)), 3 * (Number(q.group.at(-1)) - 1)), q[name]]) };
 }
 
 function showSkill({ unit, of }) {
   const series = [{ name: "over HAR-S", points: of("skill_har"), tone: "first" }, { name: "over climatology", points: of("skill_climatology"), tone: "second" }];
   lines("skill", series, { rules: [{ at: 0, text: "no better" }], format: (v) => `${(100 * v).toFixed(1)} %`, least: 0.01, label: "skill over HAR-S and climatology" }, "Not measured yet: it takes a day of matured live forecasts, or a model's report.");
-  byId("skill-words").replaceChildren(...(series[1].points.length ? [element("span", "● over HAR-S", "first"), " ", element("span", "● over climatology", "second"), ` ${unit}; above the dashed line it was better.`] : []));
+  byId("skill-words").replaceChildren(...(series[1].points.length ? skillLegend(unit) : []));
 }
 
 async function judge() {
@@ -215,9 +217,12 @@ function choose(horizon) {
 showZone();
 showHealth();
 await refreshAhead();
-await chooseFirst();
-if (ahead) showAhead();
-await Promise.all([judge(), fillMarkets().catch((error) => say("markets", [error.message]))]);
+if (ahead) {
+  await chooseFirst();
+  showAhead();
+  await judge();
+}
+await fillMarkets().catch((error) => say("markets", [error.message]));
 document.body.dataset.loaded = "true";
 byId("symbol").addEventListener("change", () => location.assign(byId("symbol").value));
 byId("horizon").addEventListener("change", () => choose(byId("horizon").value));
@@ -229,4 +234,4 @@ for (const name of ["click", "keydown"]) {
   });
 }
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
-setInterval(() => { if (!document.hidden) { refreshAhead(); if (record.isFirst) judge(); showHealth(); } }, REFRESH_MS);
+setInterval(() => { if (!document.hidden) { refreshAhead(); if (ahead && record.isFirst) judge(); showHealth(); } }, REFRESH_MS);

@@ -13,7 +13,7 @@ export const skillText = (value) => percent(known(value) ? 100 * value : null, 2
 export const number = (text, className = "") => element("td", text, `number ${className}`.trim());
 export const tone = (value) => (!known(value) || value === 0 ? "muted" : value > 0 ? "up" : "down");
 export const skillCell = (value, className = "") => number(skillText(value), `${tone(value)} ${className}`);
-export const covered = (at80, at95) => (known(at80) ? `${share(at80)} / ${share(at95)}` : "–");
+export const covered = (at80, at95) => (known(at80) ? `${(100 * at80).toFixed(1)} / ${known(at95) ? (100 * at95).toFixed(1) : "–"} %` : "–");
 export const at = (quantiles, level) => quantiles.find((q) => Math.abs(q.level - level) < 1e-6);
 
 /** Half the width of an interval as a share of the price. */
@@ -31,11 +31,16 @@ export function modelLink(version, text = version) {
   return link;
 }
 
-export function saidBy(forecaster, version, isBaseline) {
-  const box = element("span");
-  box.append(modelLink(version, NAMES[forecaster] ?? forecaster));
-  if (isBaseline) box.append(" ", element("span", "no champion", "tag provisional"));
-  return box;
+/** Who said it; the note tells why a baseline answers. */
+export function saidBy(forecaster, version, note) {
+  const link = modelLink(version, NAMES[forecaster] ?? forecaster);
+  if (note) link.title = `${note} (${version})`;
+  return link;
+}
+
+/** Legend of two lines of skill. */
+export function skillLegend(text) {
+  return [element("span", "● over HAR-S", "first"), " ", element("span", "● over climatology", "second"), ` ${text}; above the dashed line it was better.`];
 }
 
 /** Direction as the API names it; "no directional edge" stays soft. */

@@ -28,7 +28,8 @@ function scoreOf(horizon, models, skill) {
 function tile(horizon) {
   const { model, source, ...score } = scores[horizon];
   const box = element("div", "", "tile");
-  const who = element("span", model?.answering === "champion" ? "champion" : "baseline HAR-S answers");
+  const isNobody = !model?.newest.length && !lines.some((l) => l.horizon === horizon);
+  const who = element("span", isNobody ? "nobody answers yet" : model?.answering === "champion" ? "champion" : "baseline HAR-S answers");
   const link = model?.champion && model.answering === "champion" ? modelLink(model.champion.version, "model card") : null;
   box.append(element("b", `${horizon} ahead`), who, ...(link ? [" · ", link] : []), element("br"));
   box.append(element("span", `coverage 80 / 95: ${covered(score.coverage_80, score.coverage_95)}`), element("br"));
@@ -63,9 +64,9 @@ function lineRow(line) {
     why.colSpan = 5;
     cells.push(why);
   } else {
-    cells.push(number(share(line.sigma, 2)), number(widthText(line.low_80, line.high_80, line.price)), intervalText(line.low_80, line.high_80), number(share(line.p_up)), element("td", directionTag(line.direction)));
+    cells.push(number(share(line.sigma, 2), "narrow-hide"), number(widthText(line.low_80, line.high_80, line.price)), element("td", intervalText(line.low_80, line.high_80), "narrow-hide"), number(share(line.p_up)), element("td", directionTag(line.direction), "wrap-narrow"));
   }
-  return row([...cells, number(share(line.coverage), "narrow-hide"), skillCell(line.skill, "narrow-hide"), element("td", time(line.target_ts), "narrow-hide"), element("td", saidBy(line.forecaster, line.model, line.is_baseline), "narrow-hide")]);
+  return row([...cells, number(share(line.reason ? null : line.coverage), "narrow-hide"), skillCell(line.reason ? null : line.skill, "narrow-hide"), element("td", time(line.target_ts), "narrow-hide"), element("td", saidBy(line.forecaster, line.model, null), "narrow-hide")]);
 }
 
 function draw() {
@@ -103,8 +104,8 @@ async function refresh() {
   const asked = ["/api/forecasts", "/api/models", "/api/forecasts/skill"].map((path) => get(path).catch((error) => ({ data: null, warnings: [error.message] })));
   const [forecasts, models, skill] = await Promise.all(asked);
   scores = Object.fromEntries(HORIZONS.map((h) => [h, scoreOf(h, models.data, skill.data)]));
-  byId("horizons").replaceChildren(...HORIZONS.map(tile));
   lines = forecasts.data ?? lines;
+  byId("horizons").replaceChildren(...HORIZONS.map(tile));
   draw();
   lineageText(byId("lines-lineage"), forecasts.lineage);
   const judged = await drawJudged().then(() => [], (error) => [error.message]);

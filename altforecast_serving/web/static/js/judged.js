@@ -3,11 +3,29 @@
 
 import { known, share } from "./forecast_words.js";
 
-const FEW = 200;
+const FEW = 400;
+const FEWEST = 50;
 
-export const reliabilityBins = (scores) => scores.reliability.map((b) => ({ n: b.n, said: b.mean_probability, happened: b.happened_frac }));
+/** Bins of at least FEWEST forecasts: neighbours are put together. */
+export function reliabilityBins(scores) {
+  const found = [];
+  for (const b of scores.reliability) {
+    const last = found.at(-1);
+    const one = { n: b.n, said: b.mean_probability, happened: b.happened_frac };
+    if (last && last.n < FEWEST) found[found.length - 1] = together(last, one);
+    else found.push(one);
+  }
+  if (found.length > 1 && found.at(-1).n < FEWEST) found.push(together(...found.splice(-2)));
+  return found;
+}
+
+function together(a, b) {
+  const mean = (name) => (a.n * a[name] + b.n * b[name]) / (a.n + b.n);
+  return { n: a.n + b.n, said: mean("said"), happened: mean("happened") };
+}
 
 export function reliabilityWords(scores) {
+  if (scores.n === 0) return "No outcome is known yet.";
   if (!scores.reliability.length) return "No calibrated P(up) was said: only promoted models with a proven direction model say one.";
   const said = scores.reliability.map((b) => b.mean_probability);
   const off = known(scores.ece) ? ` On average off by ${share(scores.ece)}.` : "";

@@ -1,6 +1,7 @@
 // The market page: one series with its signals as chart or table. Reads only the REST API.
 // What belongs here: this page. What does not: drawing (chart.js), formatting (format.js).
 
+import { Ahead } from "./ahead.js";
 import { get, lineageText, showHealth, showNotice } from "./api.js";
 import { PriceChart } from "./chart.js";
 import { compact, element, evidenceCells, fill, percent, price, row, showZone, time, words } from "./format.js";
@@ -10,6 +11,7 @@ const NEAREST_LEVELS = 8;
 const METRICS = ["BTC", "ETHBTC", "TOTAL2", "TOTAL3", "BTC.D", "USDT.D"];
 const byId = (id) => document.getElementById(id);
 const chart = new PriceChart(byId("chart"), document.body.dataset.zone || "UTC");
+const ahead = new Ahead(chart, byId("ahead"));
 let choices = [];
 let asked = 0;
 let unknown = null;
@@ -82,11 +84,13 @@ async function load() {
   const common = { exchange: choice.exchange, limit };
   const divergenceQuery = { metric: choice.name, exchange: choice.exchange, timeframe: byId("timeframe").value, limit: 60 };
   try {
-    const [bars, indicators, divergences, levels] = await Promise.all([
+    const [bars, indicators, divergences, levels, forecast] = await Promise.all([
       get(seriesPath(choice, "bars"), common), get(seriesPath(choice, "indicators"), common),
-      get("/api/divergences", divergenceQuery), get(seriesPath(choice, "levels"), { exchange: choice.exchange })]);
+      get("/api/divergences", divergenceQuery), get(seriesPath(choice, "levels"), { exchange: choice.exchange }),
+      ahead.load(choice.name, choice.exchange)]);
     if (mine !== asked) return;
     showBarsEverywhere(bars, indicators, divergences, levels);
+    ahead.show(forecast, oldestFirst(bars.data), byId("show-forecast").checked);
     showNotice([unknown, ...(bars.warnings ?? [])].slice(0, 3));
   } catch (error) {
     if (mine === asked) showNotice([error.message]);
@@ -95,10 +99,12 @@ async function load() {
   document.body.dataset.loaded = String(mine);
 }
 
+const oldestFirst = (rows) => rows.toSorted((a, b) => a.ts.localeCompare(b.ts));
+
 function showBarsEverywhere(bars, indicators, divergences, levels) {
-  const rows = bars.data.toSorted((a, b) => a.ts.localeCompare(b.ts));
+  const rows = oldestFirst(bars.data);
   chart.showBars(rows);
-  chart.showIndicators(indicators.data.toSorted((a, b) => a.ts.localeCompare(b.ts)).filter((r) => rows.length && r.ts >= rows[0].ts), byId("show-averages").checked);
+  chart.showIndicators(oldestFirst(indicators.data).filter((r) => rows.length && r.ts >= rows[0].ts), byId("show-averages").checked);
   const events = rows.length ? divergences.data.filter((e) => e.p1_ts >= rows[0].ts) : [];
   chart.showDivergences(byId("show-divergences").checked ? events : [], rows[0]?.ts);
   const near = showLevels(levels);
@@ -135,7 +141,7 @@ try {
   document.body.dataset.loaded = "failed";
 }
 byId("metric").addEventListener("change", () => { unknown = null; fillTimeframes(byId("timeframe").value); load(); });
-for (const id of ["timeframe", "limit", "show-divergences", "show-levels", "show-averages"]) byId(id).addEventListener("change", load);
+for (const id of ["timeframe", "limit", "show-forecast", "show-divergences", "show-levels", "show-averages"]) byId(id).addEventListener("change", load);
 for (const view of ["chart", "table"]) byId(`view-${view}`).addEventListener("click", () => selectView(view));
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 setInterval(() => { if (!document.hidden) { load(); showHealth(); } }, REFRESH_MS);

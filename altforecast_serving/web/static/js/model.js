@@ -2,7 +2,7 @@
 // What belongs here: this page. What does not: pictures (plots.js), the list of models (models.js).
 
 import { get, lineageText, showHealth, showNotice } from "./api.js";
-import { covered, eventTag, facts, known, number, share, skillCell, skillText } from "./forecast_words.js";
+import { covered, eventTag, facts, known, number, share, skillCell, skillLegend, skillText } from "./forecast_words.js";
 import { element, fill, row, showZone, time } from "./format.js";
 import { reliabilityBins, reliabilityWords } from "./judged.js";
 import { place, reliability, timeLines } from "./plots.js";
@@ -53,16 +53,16 @@ const groupRow = (g) => row([g.group, number(g.n.toLocaleString("en-US")), numbe
 
 function picture(id, isThere, make, words, emptyText) {
   place(byId(id), isThere ? make() : () => element("p", emptyText, "muted"));
-  byId(`${id}-words`).textContent = isThere ? words : "";
+  byId(`${id}-words`).replaceChildren(...(isThere ? [words].flat() : []));
 }
 
 function showPictures(m) {
   const quarter = (name) => m.quarters.map((q) => [Date.UTC(Number(q.group.slice(0, 4)), 3 * (Number(q.group.at(-1)) - 1)), q[name]]);
   const skill = () => timeLines({
     series: [{ name: "over HAR-S", points: quarter("skill_har"), tone: "first" }, { name: "over climatology", points: quarter("skill_climatology"), tone: "second" }],
-    rules: [{ at: 0, text: "no better" }], format: (v) => `${(100 * v).toFixed(1)} %`, least: 0.01, label: "skill by quarter", when: day,
+    rules: [{ at: 0, text: "no better" }], format: (v) => `${(100 * v).toFixed(1)} %`, least: 0.01, label: "skill by quarter", when: (ms) => `${new Date(ms).getUTCFullYear()} Q${new Date(ms).getUTCMonth() / 3 + 1}`,
   });
-  picture("quarters", m.quarters.length, skill, "Lower line: over HAR-S, upper: over climatology. Each point is one quarter.", "No walk-forward test.");
+  picture("quarters", m.quarters.length, skill, skillLegend("by calendar quarter"), "No walk-forward test.");
   const coverage = () => timeLines({ series: [{ name: "80 %", points: m.coverage_weeks.map((w) => [Date.parse(w.ts), w.coverage_80]), tone: "first" }], rules: [{ at: 0.8, text: "80 %" }], format: (v) => share(v, 0), least: 0.1, label: "weekly coverage", when: day });
   picture("coverage", m.coverage_weeks.length, coverage, `${m.coverage_weeks.length} weeks.`, "No walk-forward test.");
   picture("reliability", m.reliability.length, () => reliability(reliabilityBins(m)), reliabilityWords({ reliability: m.reliability, ece: m.scores.ece }), "It says no P(up).");

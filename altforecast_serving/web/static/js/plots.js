@@ -37,7 +37,7 @@ export function place(holder, make) {
 export function ticks(low, high, wanted = 4) {
   const raw = (high - low || 1) / wanted;
   const scale = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * scale).find((s) => s >= raw * 0.999);
+  const step = [1, 2, 5, 10].map((m) => m * scale).find((s) => s >= raw * 0.999);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(Number((i * step).toPrecision(12)));
   return found;
@@ -100,8 +100,8 @@ const share = (value) => `${(100 * value).toFixed(Math.abs(value * 1000 % 10) > 
 /** Reliability of P(up). bins: [{n, said, happened}]; on the dashed line said is what happened. */
 export function reliability(bins) {
   return (width) => {
-    const [low, high] = spread(bins.flatMap((b) => [b.said, b.happened]), 0.1);
-    const { picture, y } = frame(width, `reliability of P(up) in ${bins.length} bins: said against happened`, [low, high], share);
+    const [low, high] = spread(bins.map((b) => b.said), 0.06);
+    const { picture, y } = frame(width, `reliability of P(up) in ${bins.length} bins: said against happened`, spread([low, high, ...bins.map((b) => b.happened)], 0.1), share);
     const x = (value) => LEFT + ((value - low) / (high - low)) * (width - LEFT - RIGHT);
     const most = Math.max(...bins.map((b) => b.n));
     picture.append(shape("line", { x1: x(low), y1: y(low), x2: x(high), y2: y(high), class: "rule" }));
@@ -148,6 +148,17 @@ export function bent(points) {
   return found;
 }
 
+/** Labels that would cover each other become one. */
+function places(labels) {
+  const found = [];
+  for (const [x, text] of labels) {
+    const before = found.at(-1);
+    if (before && x - before[0] < 34) before[1] += `, ${text}`;
+    else found.push([x, text]);
+  }
+  return found;
+}
+
 /** Fan of prices. points: [{t: ms, prices: {level: price}}] from the moment it was made; each horizon has a mark. */
 export function fanPicture(points, names, { format, when }) {
   return (width) => {
@@ -163,9 +174,9 @@ export function fanPicture(points, names, { format, when }) {
     picture.append(shape("polyline", { points: path(curve.map((p) => [x(p.t), y(p.prices[0.5])])), class: "line median" }));
     points.slice(1).forEach((p, i) => {
       picture.append(titled(shape("line", { x1: x(p.t), x2: x(p.t), y1: y(p.prices[0.975]), y2: y(p.prices[0.025]), class: "mark" }), `${names[i]}, until ${when(p.t)}: 80 % ${format(p.prices[0.1])} to ${format(p.prices[0.9])}`));
-      picture.append(shape("text", { x: x(p.t), y: height - 7, "text-anchor": "middle" }, names[i]));
     });
-    picture.append(shape("text", { x: LEFT, y: height - 7, "text-anchor": "start" }, "made"));
+    picture.append(...places(points.slice(1).map((p, i) => [x(p.t), names[i]])).map(([at, text]) => shape("text", { x: at, y: height - 7, "text-anchor": "middle" }, text)));
+    if (x(points[1].t) - LEFT > 70) picture.append(shape("text", { x: LEFT, y: height - 7, "text-anchor": "start" }, "made"));
     return picture;
   };
 }

@@ -72,7 +72,7 @@ function insideCell(p) {
 function recordRow(p) {
   const isLive = p.origin === "live";
   const back = (level) => (known(p[level]) && known(p.price) ? price(p.price * Math.exp(p[level])) : "–");
-  const interval = p.reason ? element("td", p.reason, "muted wrap") : element("td", `${back("q100")} to ${back("q900")}`);
+  const interval = p.reason ? element("td", p.reason, "muted wrap") : element("td", `${back("q100")} to ${back("q900")}`, "wrap-narrow");
   const came = number(known(p.price_then) ? price(p.price_then) : "–", known(p.outcome) ? (p.outcome > 0 ? "up" : p.outcome < 0 ? "down" : "") : "muted");
   if (known(p.outcome)) came.title = `${(100 * Math.expm1(p.outcome)).toFixed(2)} % from ${price(p.price)}`;
   const model = element("td", modelLink(p.model, p.model.length > 26 ? `${p.model.slice(0, 24)}…` : p.model), "narrow-hide");
