@@ -25,13 +25,15 @@ from realtime.ccxt_guard import (
     kraken_checksum,
     reason_of,
 )
-from realtime.ccxt_source import Hooks, Source
+from realtime.ccxt_source import Hooks, Source, load_pro
 from realtime.feeds import NETWORK_ERRORS, PLANNED, Connection, Dial, Ended, Shard
 
 DEPTH = 50
 """Levels per side that are copied on each change."""
 RECONCILE_S = 60.0
 """How often a book of a venue without numbers is compared with its REST book [s]."""
+MAX_UNCOMPARED = 3
+"""Rounds in a row without a comparison of a book after which it is given up: 180 s, the rule of the native bitstamp session."""
 MAX_DISAGREEMENT = 2
 """Levels of the best twenty that may differ where the two books are not of one moment [count]."""
 WATCH_LIMITS: Mapping[str, int] = {"binance": 1000, "kraken": 100, "bitfinex": 100, "bybit": 200, "bingx": 100}
@@ -129,20 +131,31 @@ class CcxtConnection(Hooks):
                 self._end(Ended(PLANNED))
 
     async def _reconcile(self) -> None:
-        """Compare each book with the venue's REST book, one after the other; a difference is a fault."""
+        """Compare each book with the venue's REST book, one after the other; a difference is a fault, and so is never comparing.
+
+        Errors of ccxt leave a book uncompared for this round; any other error is a bug of ours and ends the connection with it.
+        """
+        uncompared = dict.fromkeys(self._by_name, 0)
         while not self._ended.done():
             await self._tools.sleep(RECONCILE_S)
-            for name, book in self._by_name.items():
-                before = (book.bids(DEPTH), book.asks(DEPTH))
-                try:
-                    told = await self._exchange.fetch_order_book(name)
-                except Exception:
-                    continue
-                if book.state is not BookState.LIVE or self._ended.done():
-                    continue
-                wrong = disagreement(before[0], book.bids(DEPTH), told["bids"]) + disagreement(before[1], book.asks(DEPTH), told["asks"])
-                if wrong > MAX_DISAGREEMENT:
-                    self.break_off(Fault(FaultReason.RECONCILE, book.symbol, f"{wrong} of the best levels differ from the REST book"))
+            for name, book in list(self._by_name.items()):
+                uncompared[name] = 0 if await self._is_compared(name, book) else uncompared[name] + 1
+                if uncompared[name] >= MAX_UNCOMPARED:
+                    lost_s = MAX_UNCOMPARED * RECONCILE_S
+                    self.break_off(Fault(FaultReason.RECONCILE, book.symbol, f"not compared for {lost_s:.0f} s"))
+
+    async def _is_compared(self, name: str, book: Book) -> bool:
+        """Whether a book was compared with REST, or had nothing to compare: what is not live is not used."""
+        before = (book.bids(DEPTH), book.asks(DEPTH))
+        try:
+            told = await self._exchange.fetch_order_book(name)
+        except load_pro().BaseError:
+            return False
+        if book.state is BookState.LIVE and not self._ended.done():
+            wrong = disagreement(before[0], book.bids(DEPTH), told["bids"]) + disagreement(before[1], book.asks(DEPTH), told["asks"])
+            if wrong > MAX_DISAGREEMENT:
+                self.break_off(Fault(FaultReason.RECONCILE, book.symbol, f"{wrong} of the best levels differ from the REST book"))
+        return True
 
     # ---- what ccxt tells
 

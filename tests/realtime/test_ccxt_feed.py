@@ -16,11 +16,14 @@ from aiohttp import web
 from altforecast.book_health import HealthRules
 from altforecast.books import BookState
 from altforecast_io.exchanges.feed_limits import LIMITS
+from altforecast_io.exchanges.sessions.session import FaultReason
+from altforecast_sandbox.switches import Fault
 from realtime.board import Board
 from realtime.ccxt_feed import CcxtConnection
 from realtime.ccxt_guard import BOOK_READERS, MESSAGE_READERS, SequenceGuard, disagreement, kraken_checksum
 from realtime.ccxt_source import Source, is_known, load_pro
 from realtime.feeds import Feed, Pace, Shard, Tools
+from tests.realtime.sandbox_venues import sandbox
 from tests.realtime.venue_toy import http_client, until
 
 pytestmark = pytest.mark.anyio
@@ -218,3 +221,23 @@ def test_disagreement_counts_what_no_change_in_between_explains() -> None:
     assert disagreement(before, after, [(100.0, 1.0), (99.5, 2.0), (99.0, 2.0)]) == 1
     assert disagreement(before, after, [(100.0, 1.0), (98.0, 2.0)]) == 2, "one that we lack, and one that lingers"
     assert disagreement(before, after, [(100.0, 1.0)]) == 0, "beyond its reach the venue tells nothing"
+
+
+@pytest.mark.parametrize("kind", ["server_error", "html"])
+async def test_book_that_rest_never_confirms_is_given_up_after_three_minutes(kind: str) -> None:
+    """Bitstamp numbers nothing: a book that is never compared could be wrong for ever."""
+    pace = replace(QUICK, first_s=60.0, longest_s=60.0, watchdog_s=3600.0)
+    async with sandbox(book_rate=0.2, speed=60.0, rules=HealthRules(stale_after_s=3600.0), pace=pace) as on:
+        on.start("ccxt", ["bitstamp"])
+        await on.all_live(["bitstamp"])
+        book, began, record = on.book("bitstamp"), on.clock.now_ns(), on.board.venues["bitstamp"]
+        on.switches.set(Fault("bitstamp", kind, path="order_book"))
+        await until(lambda: record.last_fault, 30.0)
+        assert record.last_fault is not None
+        assert (record.last_fault.fault.reason, record.last_fault.fault.symbol) == (FaultReason.RECONCILE, "BTC-USD")
+        assert record.last_fault.fault.detail == "not compared for 180 s"
+        assert 110e9 < on.clock.now_ns() - began < 300e9
+        assert book.state is not BookState.LIVE
+        on.switches.clear()
+        await until(lambda: on.book("bitstamp") is not book)
+        await on.all_live(["bitstamp"])
