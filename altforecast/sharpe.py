@@ -52,15 +52,19 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, n: int, skew: float, k
     return _NORMAL.cdf((sharpe - benchmark) * sqrt(n - 1.0) / sqrt(variance)) if variance > 0 else float("nan")
 
 
-def deflated_sharpe(returns: Floats, sharpes_tried: Floats) -> float:
+def deflated_sharpe(returns: Floats, sharpes_tried: Floats, n_tried: int | None = None) -> float:
     """Probability that a strategy is better than the best of that many worthless ones [0-1]; a claim needs > 0.95.
 
     returns: of the chosen strategy per period. sharpes_tried: Sharpe ratios per period of ALL configurations tried, the chosen
-    one among them.
+    one among them. n_tried: how many were tried where more than those are behind the choice; at least as many. Raises InputError for
+    fewer.
     """
+    n_tried = len(sharpes_tried) if n_tried is None else n_tried
+    if n_tried < len(sharpes_tried):
+        raise InputError("n_tried", n_tried, f"at least the {len(sharpes_tried)} whose Sharpe ratios are given")
     spread = float(sharpes_tried.std(ddof=1)) if len(sharpes_tried) > 1 else 0.0
     skew, kurtosis = _moments(returns)
-    return probabilistic_sharpe(sharpe_ratio(returns), expected_best_sharpe(spread, len(sharpes_tried)), len(returns), skew, kurtosis)
+    return probabilistic_sharpe(sharpe_ratio(returns), expected_best_sharpe(spread, n_tried), len(returns), skew, kurtosis)
 
 
 def _moments(returns: Floats) -> tuple[float, float]:

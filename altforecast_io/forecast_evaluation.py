@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from altforecast.bar_grid import bar_grid
+from altforecast.direction_strategies import strategy_table
 from altforecast.errors import InputError, StorageError, UnknownNameError
 from altforecast.forecast_features import build_features
 from altforecast.forecast_gates import judge
@@ -28,9 +29,11 @@ from altforecast.forecast_targets import return_ahead
 from altforecast.look_ahead import Columns, changed_columns
 from altforecast.table_schema import TS
 from altforecast.types import Timeframe
-from altforecast.walk_forward import Span, forecast_past
+from altforecast.walk_forward import PastForecasts, Span, forecast_past
 
 COLUMNS = ("ts", "symbol", "open", "high", "low", "close", "volume", "exchange", "timeframe")
+TABLES = 2
+"""Grows when the tables of a horizon change, so that a resumed run does not keep older ones."""
 LOOK_AHEAD_SERIES, LOOK_AHEAD_BARS = 4, 3000
 Progress = Callable[[str], None]
 
@@ -138,7 +141,7 @@ def _frame(paths: Sequence[Path], options: EvaluationOptions, bars: pl.DataFrame
         "symbols": sorted(bars["symbol"].unique().to_list()), "test_from": options.test_from.isoformat(),
         "test_to": None if options.test_to is None else options.test_to.isoformat(),
         "parameters": {"calibration": asdict(CALIBRATION), "folds": asdict(FOLDS)},
-        "threads": options.threads,
+        "threads": options.threads, "n_tried": options.n_tried, "tables": TABLES,
     }  # fmt: skip
     return {"inputs": inputs, "n_tried": options.n_tried, "horizons": {}, "skipped": {}, "look_ahead": {}, "verdicts": []}
 
@@ -177,10 +180,20 @@ def _evaluate_one(name: str, bars: pl.DataFrame, options: EvaluationOptions, res
         features = None if params is None else build_features(grid)
         past = forecast_past(grid, span, features, params, options.threads, progress)
         table = summarise(past, "har" if params is None else "mix")
-        result["horizons"][name] = {**table, "parameters": _parameters(name, options)}
+        result["horizons"][name] = {**table, **_strategy(past, options), "parameters": _parameters(name, options)}
     except InputError as error:
         result["skipped"][name] = str(error)
         return
+
+
+def _strategy(past: PastForecasts, options: EvaluationOptions) -> dict[str, Any]:
+    """What trading on the direction would have earned; nothing without a direction or with too few days to judge."""
+    if past.score is None:
+        return {}
+    try:
+        return {"strategy": strategy_table(past, options.n_tried)}
+    except InputError as error:
+        return {"strategy": {"reason": str(error)}}
 
 
 def _leak_checks(bars: pl.DataFrame, options: EvaluationOptions, result: dict[str, Any], progress: Progress) -> None:

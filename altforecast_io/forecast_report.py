@@ -87,7 +87,7 @@ def _horizon(name: str, table: Table, stem: str) -> list[str]:
     made, outcomes = table["n"], table["n_outcomes"]
     rows = sorted(table["forecasters"].items(), key=lambda item: list(_NAMES).index(item[0]))
     dependent, series = table["breaches"]["dependent"], table["breaches"]["series"]
-    head = ("forecaster", "skill over climatology", "skill over HAR-S", "DM t", "80 %", "95 %")
+    head = ("forecaster", "skill over climatology", "skill over HAR-S", "95 % interval (weeks resampled)", "DM t", "80 %", "95 %")
     return [
         f"## {name} ahead", "",
         f"{made:,} forecasts at {table['n_moments']:,} moments, {_day(table['first'])} to {_day(table['last'])}; {outcomes - made:,}",
@@ -95,13 +95,15 @@ def _horizon(name: str, table: Table, stem: str) -> list[str]:
         *_table(head, [_forecaster(key, row) for key, row in rows]), "",
         f"95 % breaches depend on each other (Christoffersen, 5 %) for {dependent} of {series} series.", "",
         *_groups("quarter", table["quarters"]), *_groups("volatility decile (0 = calmest)", table["deciles"]),
-        *_groups("symbol", table["symbols"]), *_direction(table.get("direction")),
+        *_groups("symbol", table["symbols"]), *_direction(table.get("direction")), *_strategy(table.get("strategy")),
         *(f"![{words}]({stem}-{name}-{kind}.svg)" for kind, words in _kinds(table)), "",
     ]  # fmt: skip
 
 
 def _forecaster(key: str, row: Table) -> tuple[str, ...]:
-    against_har = _pct(row["skill_har"]), f"{row['dm_t']:.1f}"
+    low, high = row["skill_har_interval"]
+    interval = "" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f} %"
+    against_har = _pct(row["skill_har"]), interval, f"{row['dm_t']:.1f}"
     return _NAMES[key], _pct(row["skill_climatology"]), *against_har, _pct(row["coverage80"], 1), _pct(row["coverage95"], 1)
 
 
@@ -129,6 +131,33 @@ def _direction(found: Table | None) -> list[str]:
         f"skill {_pct(found['brier_skill'])} over the base rate known before each quarter, ECE {_pct(found['ece'])}, 98 % of values in",
         f"{found['p_up_range'][0]:.3f}-{found['p_up_range'][1]:.3f}.", "",
     ]  # fmt: skip
+
+
+def _strategy(found: Table | None) -> list[str]:
+    """Trading on the score: in numbers whether there is an edge after costs."""
+    if found is None or "reason" in found:
+        return [] if found is None else [f"Trading on the score was not judged: {found['reason']}.", ""]
+    words = "An edge after costs." if found["is_edge"] else "No edge after costs:"
+    head = (
+        "trading on the score",
+        "before costs, bps of capital per day",
+        "Sharpe ratio a year",
+        "after costs, bps per day",
+        "Sharpe ratio a year",
+    )
+    rows = [
+        (r["name"], f"{r['gross_bps_per_day']:.1f}", _number(r["gross_sharpe_year"]), f"{r['net_bps_per_day']:.1f}",
+         _number(r["net_sharpe_year"])) for r in found["strategies"]
+    ]  # fmt: skip
+    return [
+        f"**{words}** best of {len(rows)} strategies over {found['n_days']} days at {found['cost_bps_per_side']:.0f} bps a side:",
+        f"{found['best']}, deflated Sharpe {_number(found['deflated_sharpe'])} for {found['n_tries']} tries (a claim needs more than",
+        f"0.95), probability of overfitting {_number(found['pbo'])} (less than 0.20).", "", *_table(head, rows), "",
+    ]  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None or value != value else f"{value:.2f}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -56,6 +56,17 @@ def test_evaluate_finds_no_direction_in_a_random_walk(learned: dict[str, Any]) -
     assert "No directional edge" in report_text(learned, "x")
 
 
+def test_evaluate_says_in_numbers_that_trading_a_random_walk_earns_nothing(learned: dict[str, Any]) -> None:
+    found = learned["horizons"]["1h"]["strategy"]
+    assert not found["is_edge"]
+    assert found["n_tries"] == 10 * learned["n_tried"]
+    assert found["strategies"][0]["net_bps_per_day"] < 0
+    text = report_text(learned, "x")
+    assert "No edge after costs" in text
+    assert "| strongest 100%, both sides |" in text
+    assert "95 % interval" in text
+
+
 def test_evaluate_proves_that_features_do_not_see_the_future(learned: dict[str, Any]) -> None:
     assert learned["look_ahead"]["1h"]["changed"] == []
     assert learned["look_ahead"]["1h"]["columns"] > 70
