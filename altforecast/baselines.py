@@ -29,20 +29,22 @@ def ewma_sigma(grid: BarGrid, horizon: int, params: CalibrationParams = CALIBRAT
     return np.sqrt(horizon * ewma(log_returns(grid) ** 2, params.ewma_decay))
 
 
-def har_design(grid: BarGrid, horizon: int) -> Floats:
+def har_design(grid: BarGrid, horizon: int, last: int | None = None) -> Floats:
     """Regressors of HAR-S at each bar, shape (time, series, regressors); NaN where the bar or the day before it is missing.
 
     Log variance over a bar, a few bars, a day, a week and a month, of the series and of the leader (BTC, else the mean of the
     market), the share of each hour of day and part of the hour in the bars ahead, and the share of the weekend. A window that is
-    not half known takes the value of the next shorter one, so that a young series has a forecast after half a day.
+    not half known takes the value of the next shorter one, so that a young series has a forecast after half a day. `last` keeps
+    only so many rows at the end.
     """
     params = feature_params(grid.timeframe)
-    own = list(log_variances(bar_variance(grid), params))
+    keep = slice(0 if last is None else max(len(grid.ts) - last, 0), None)
+    own = [level[keep] for level in log_variances(bar_variance(grid), params)]
     usable = ~(np.isnan(own[0]) | np.isnan(own[2]))
     for shorter in range(len(own) - 1):
         own[shorter + 1] = np.where(np.isnan(own[shorter + 1]), own[shorter], own[shorter + 1])
     leading = [_leading(level, grid.leader) for level in own]
-    season = seasons(grid.ts, grid.timeframe.ms, horizon)
+    season = seasons(grid.ts[keep], grid.timeframe.ms, horizon)
     shape = (*own[0].shape, len(own) + len(leading) + season.shape[1])
     design = np.empty(shape)
     for column, block in enumerate([*own, *leading]):

@@ -32,7 +32,7 @@ class Answers:
     ts: Ints
     """Opens of the bars [ms], shape (rows,)."""
     sigma: Mapping[str, Floats]
-    """Part -> standard deviation of the return ahead."""
+    """Part -> standard deviation of the return ahead; of the parts that the pack has."""
     shape: Floats | None = None
     """Learned quantiles of outcome / sigma of `scale`, (rows, series, levels); None for a baseline."""
     score: Floats | None = None
@@ -57,9 +57,11 @@ def answers(pack: Pack, grid: BarGrid, first: int, stop: int | None = None, feat
     stop = len(grid.ts) if stop is None else stop
     seen = _with_warmup(grid, first, stop)
     skip = len(seen.ts) - (stop - first)
-    pooled, own = pack.har.predict(har_design(seen, horizon)[skip:], seen.series)
+    pooled, own = pack.har.predict(har_design(seen, horizon, stop - first), seen.series)
     base = averaged(pooled, own)
-    sigma = {HAR: np.exp(base / 2.0), EWMA: ewma_sigma(seen, horizon)[skip:]}
+    sigma = {HAR: np.exp(base / 2.0)}
+    if EWMA in pack.info.parts:
+        sigma[EWMA] = ewma_sigma(seen, horizon)[skip:]
     if pack.bundle is None or stop == first:
         return Answers(seen.ts[skip:], sigma, *_no_models(pack, base.shape))
     mine = _wanted_rows(pack, grid, seen, (first, stop), features)

@@ -73,23 +73,24 @@ class _Calibrated:
 
 
 def _known_quantiles(pack: Pack, calibration: pl.DataFrame, series: tuple[Series, ...], ts: Ints) -> _Calibrated:
-    mine = calibration.filter((pl.col("model") == pack.info.version) & (pl.col("ts").dt.epoch("ms") <= int(ts[-1])))
-    renewed = mine["ts"].dt.epoch("ms").unique().sort().to_numpy()
+    mine = calibration.filter(pl.col("model") == pack.info.version)
+    at = mine["ts"].to_physical().to_numpy()
+    renewed = np.unique(at)
     number = np.searchsorted(renewed, ts, side="right") - 1
     found = {part: np.full((len(ts), len(series), len(LEVELS)), np.nan) for part in pack.info.parts}
+    keys, values = list(zip(mine["part"], mine["symbol"], mine["exchange"], strict=True)), mine.select(QUANTILES).to_numpy()
     for which in np.unique(number[number >= 0]).tolist():
-        day = mine.filter(pl.col("ts").dt.epoch("ms") == int(renewed[which]))
-        for part, values in _by_part(day, pack.info.parts, series).items():
-            found[part][number == which] = values
+        rows = np.flatnonzero(at == renewed[which]).tolist()
+        place = {keys[row]: row for row in rows}
+        for part, known in found.items():
+            known[number == which] = _of_series(part, series, place, values)
     return _Calibrated(np.where(number >= 0, np.append(renewed, -1)[number], -1), found)
 
 
-def _by_part(day: pl.DataFrame, parts: tuple[str, ...], series: tuple[Series, ...]) -> dict[str, Floats]:
-    """Part -> quantiles of each series, shape (series, levels); those of the pool for a series listed since."""
-    rows = day.select(*QUANTILES).to_numpy()
-    place = {key: n for n, key in enumerate(day.select("part", "symbol", "exchange").iter_rows())}
-    with_none = np.vstack([rows, np.full((1, len(QUANTILES)), np.nan)]).astype(np.float64)
-    return {part: with_none[[place.get((part, *name), place.get((part, *POOL), -1)) for name in series]] for part in parts}
+def _of_series(part: str, series: tuple[Series, ...], place: Mapping[tuple[str, str, str], int], values: Floats) -> Floats:
+    """Quantiles of each series, shape (series, levels); those of the pool for a series listed since, NaN where there are none."""
+    rows = [place.get((part, *name), place.get((part, *POOL), -1)) for name in series]
+    return np.vstack([values, np.full((1, values.shape[1]), np.nan)])[rows]
 
 
 def _rows(pack: Pack, grid: BarGrid, said: Answers, known: _Calibrated, forecaster: str, made_at: int) -> pl.DataFrame:
