@@ -5,6 +5,7 @@ What belongs here: showing checks and advice. What does not: the checks of outsi
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from altforecast_io.reachability import reachability
 from altforecast_io.settings import Settings
 from altforecast_io.store import heartbeats
 from altforecast_io.store.engine import open_store
+from altforecast_io.telegram import Telegram, TelegramError, TokenError
 
 MIN_FREE_BYTES = 2_000_000_000
 HEARTBEAT_LIMIT_SEC = 60
@@ -64,7 +66,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     """All checks in the order in which they should be mended; a check that breaks is itself a failed finding."""
     parts: list[tuple[str, Callable[[Settings], Iterator[Check]]]] = [
         ("disk", _disk), ("clock", _clock), ("lake", _lake), ("store", _store), ("ports", _ports), ("dagster", _dagster),
-        ("webhook", _webhook), ("sources", _sources),
+        ("webhook", _webhook), ("telegram", _telegram), ("sources", _sources),
     ]  # fmt: skip
     for name, part in parts:
         try:
@@ -159,6 +161,29 @@ def _webhook(settings: Settings) -> Iterator[Check]:
     public = settings.public_base_url.startswith("https://")
     advice = "" if public else "TradingView calls only ports 80 and 443 over IPv4: put Caddy or nginx before port 8000 (deploy/)"
     yield Check("public address", "ok" if public else "warn", settings.public_base_url or "not set", advice)
+
+
+def _telegram(settings: Settings) -> Iterator[Check]:
+    yield telegram_check(settings)
+
+
+def telegram_check(settings: Settings) -> Check:
+    """Which bot the token belongs to; the token is never shown. Nobody is asked without one. Must not be called inside an event loop."""
+    if settings.telegram_bot_token is None:
+        return Check("telegram", "ok", "no TELEGRAM_BOT_TOKEN: nothing is sent")
+    try:
+        name = asyncio.run(_bot_name(settings.telegram_api_url, settings.telegram_bot_token.get_secret_value()))
+    except TokenError as error:
+        return Check("telegram", "fail", str(error), "set TELEGRAM_BOT_TOKEN to the token that @BotFather gave")
+    except TelegramError as error:
+        return Check("telegram", "warn", str(error), "check the network; messages wait and are sent later")
+    advice = "" if settings.admin_chat_id is not None else "set ADMIN_CHAT_ID: digests have no chat to go to"
+    return Check("telegram", "warn" if advice else "ok", f"bot @{name}", advice)
+
+
+async def _bot_name(api_url: str, token: str) -> str:
+    async with Telegram(api_url, token) as telegram:
+        return await telegram.me()
 
 
 def _sources(settings: Settings) -> Iterator[Check]:
