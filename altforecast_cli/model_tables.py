@@ -68,15 +68,11 @@ def card(model: Model, history: Sequence[ModelEvent], role: str) -> dict[str, An
 
 
 def print_horizons(console: Console, horizons: Iterable[Row]) -> None:
-    """One table per horizon, headed by who answers."""
+    """One table per horizon, headed by who answers; scores: skill over climatology and HAR-S, its t, coverage. Fits 80 columns."""
     for found in horizons:
         console.print(f"[bold]{found['horizon']}[/bold]: {found['champion'] or 'the baseline HAR-S-FHS'} answers", soft_wrap=True)
-        head = ("version", "role", "family", "trained", "over climatology", "over HAR-S", "DM t", "80 %", "95 %", "MLflow")
-        rows = [
-            (m["version"], m["role"], m["family"], m["trained_at"][:16], *(_shown(s, m[s]) for s in _SCORES),
-             "-" if m["mlflow_version"] is None else str(m["mlflow_version"]))
-            for m in found["models"]
-        ]  # fmt: skip
+        head = ("version", "role", "climat.", "HAR-S", "DM t", "80 %", "95 %", "MLflow")
+        rows = [(m["version"], m["role"], *(_shown(s, m[s]) for s in _SCORES), _shown("", m["mlflow_version"])) for m in found["models"]]
         _print(console, head, rows) if rows else console.print("  no model trained yet")
         _print_mirror(console, found.get("mlflow"))
 
@@ -135,7 +131,7 @@ def _print_verdicts(console: Console, verdicts: Sequence[Row]) -> None:
 def _print(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in head:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("version", "role"))
     for row in rows:
         table.add_row(*row, style="red" if row[-1] == "MISSED" else None)
     console.print(table)

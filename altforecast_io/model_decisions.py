@@ -67,7 +67,7 @@ def promote(store: Store, models_dir: Path, version: str, actor: str, reason: st
     words = f"{reason.strip()} [gate: {decision.reason}]" if reason.strip() else decision.reason
     verdicts = [verdict._asdict() for verdict in decision.verdicts]
     models.add_event(store, ModelEvent(model.horizon, version, event, actor, words, verdicts))
-    return replace(decision, outcome="promoted", reason=words) if force else decision
+    return replace(decision, outcome="promoted", reason=words)
 
 
 def roll_back(store: Store, models_dir: Path, horizon: str, actor: str, reason: str, to: str | None = None) -> ModelEvent:
@@ -114,7 +114,7 @@ def mirror(store: Store, registry: Registry, models_dir: Path, horizon: str) -> 
     named |= {m.version: m for m in roles if m is not None}
     registered, faults = [], []
     try:
-        for model in named.values():
+        for model in sorted(named.values(), key=lambda m: (m.trained_at, m.version)):  # so that MLflow's numbers rise with time
             try:
                 if register(store, registry, models_dir, model):
                     registered.append(model.version)

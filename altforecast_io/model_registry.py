@@ -149,11 +149,11 @@ class Registry:
         """MLflow's client on a backend that answered a moment ago; everything it raises becomes RegistryUnavailable."""
         probe(self.uri)
         export_to_mlflow()
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # after the import, which sets levels of its own
         try:
             yield MlflowClient(self.uri, self.uri)
         except (MlflowException, SQLAlchemyError, OSError) as error:

@@ -334,11 +334,12 @@ class Settings(RealtimeSettings):
 MLFLOW_LIMITS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
-"""MLflow waits for up to several minutes by itself, reports its use to its makers and starts seven processes beside its UI."""
+"""By itself MLflow waits for minutes, reports its use to its makers, prints among our JSON and starts seven processes beside its UI."""
 
 
 def export_to_mlflow(**more: str) -> None:
