@@ -242,7 +242,7 @@ def keep(house: House, training: Training, grid: BarGrid, run_id: str) -> models
 
 
 def _walked(training: Training, grid: BarGrid) -> pl.DataFrame:
-    """The newest part of the walk forward as rows of walk_forward_forecasts, with the prices that the returns count from."""
+    """The newest part of the walk forward as rows of walk_forward_forecasts, of bars that exist, with the prices that returns count from."""
     import numpy as np
 
     from altforecast.forecast_training import past_frame
@@ -258,7 +258,7 @@ def _walked(training: Training, grid: BarGrid) -> pl.DataFrame:
             "exchange": np.array([e for _, e in grid.series])[column], "price": grid.close[row, column],
         }
     ).with_columns(pl.col("ts").cast(rows.schema["ts"]))  # fmt: skip
-    return rows.drop("price").join(prices, on=["ts", "symbol", "exchange"], how="left").select(rows.columns)
+    return rows.drop("price").join(prices, on=["ts", "symbol", "exchange"], how="inner").select(rows.columns)
 
 
 def _moment(ms: int) -> datetime:

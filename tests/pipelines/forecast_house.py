@@ -5,16 +5,21 @@ What belongs here: bars in the lake, runs, ticks. What does not: expected values
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import orjson
 import polars as pl
 
+from altforecast.forecast_packs import BASELINE
 from altforecast.tables import BARS
 from altforecast.types import Timeframe, Window
 from altforecast_io.lake import Scope, month_start, next_month
+from altforecast_io.settings import Settings
+from altforecast_io.store import models
 from altforecast_pipelines.definitions import build_definitions
 from altforecast_pipelines.forecasts import AT_BAR_CLOSE
 from altforecast_pipelines.ingest import open_instance
@@ -89,3 +94,29 @@ def logs(house: House, result: dg.ExecuteInProcessResult) -> str:
     """Lines of a run's log."""
     with open_instance(house.settings) as instance:
         return "\n".join(entry.user_message for entry in instance.all_logs(result.run_id))
+
+
+def materialised(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, object]]:
+    """Metadata of what a run made, by asset."""
+    events = [e for e in result.all_events if e.is_step_materialization and e.asset_key]
+    return {e.asset_key.to_user_string(): {k: v.value for k, v in e.materialization.metadata.items()} for e in events if e.asset_key}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Checks that did not hold."""
+    return [f"{e.asset_key.to_user_string()}.{e.check_name}" for e in result.get_asset_check_evaluations() if not e.passed]
+
+
+def promote(house: House, horizon: str = "1h") -> str:
+    """Make the newest candidate the champion, as the gate would; its version."""
+    candidates = [m for m in models.newest_models(house.store, horizon) if m.family != BASELINE]
+    event = models.ModelEvent(horizon, candidates[0].version, models.Event.PROMOTED, "gate", "test")
+    models.add_event(house.store, event)
+    return candidates[0].version
+
+
+def copied(house: House, folder: Path, **settings: object) -> House:
+    """A house of its own with everything that another one holds."""
+    shutil.copytree(house.settings.base, folder)
+    effective = Settings.load(base=folder, fetch_exchange_bars=False, **settings)
+    return House(lambda: effective, house.clock)

@@ -1,0 +1,263 @@
+"""Trainings: once per data, one at a time, whole or not at all, with and without MLflow; what starts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from altforecast.types import Timeframe
+from altforecast_io.store import models
+from altforecast_pipelines import training
+from altforecast_pipelines.forecast_sensors import forecast_sensor, training_sensor
+from altforecast_pipelines.ingest import open_instance
+from altforecast_pipelines.instance import HEAVY, LANE_TAG
+from altforecast_pipelines.lessons import HORIZONS_TAG
+from altforecast_pipelines.promotions import decide, write_walk
+from altforecast_pipelines.resources import House
+from altforecast_pipelines.training import clear_leftovers, training_turn
+from tests.pipelines.forecast_house import (
+    DAY,
+    HOUR,
+    TRAINED,
+    failed_checks,
+    forecast,
+    hourly,
+    logs,
+    materialised,
+    promote,
+    put_bars,
+    run,
+    train_baselines,
+    up_to,
+)  # fmt: skip
+
+UNREACHABLE = "http://127.0.0.1:9"
+TRAINS = """
+import sys, time
+from datetime import datetime
+from pathlib import Path
+from altforecast_io.settings import Settings
+from altforecast_io.store import models
+from altforecast_pipelines.resources import House
+from tests.pipelines.forecast_house import logs, run
+
+home, now, stops = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), sys.argv[3] == "stops"
+settings = Settings.load(base=home, fetch_exchange_bars=False)
+house = House(lambda: settings, lambda: now)
+if stops:
+    def stop(*_):
+        (home / "before-row").touch()
+        time.sleep(120)
+    models.add_model = stop
+result = run(house, "train_models", "test", ("baselines",), ["1h"])
+print(logs(house, result))
+"""
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    return hourly()
+
+
+@pytest.fixture
+def house(house: House, bars: pl.DataFrame) -> House:
+    """Sixty days of bars, no model."""
+    up_to(house, bars, TRAINED)
+    return house
+
+
+def trainee(house: House, how: str, repository: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-c", TRAINS, str(house.settings.base), house.clock().isoformat(), how]
+    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def tick(house: House, sensor: dg.SensorDefinition, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+    with open_instance(house.settings) as instance:
+        return sensor(dg.build_sensor_context(instance=instance, cursor=cursor), house=house)  # type: ignore[no-any-return]
+
+
+def events(house: House) -> list[tuple[str, str | None]]:
+    return [(e.event.value, e.version) for e in reversed(models.newest_events(house.store))]
+
+
+def test_a_training_with_mlflow_down_and_its_registration_later(house: House) -> None:
+    down = house.settings.model_copy(update={"mlflow_uri_override": UNREACHABLE})
+    away = House(lambda: down, house.clock)
+    first = run(away, "train_models", "test", ("training_set", "baselines", "candidates", "champions"), ["1h"])
+    candidate, baseline = models.newest_models(house.store, "1h")[::-1]
+    assert (baseline.family, candidate.family) == ("baseline", "lightgbm")
+    assert candidate.report["folds"]
+    assert candidate.mlflow_version is None
+    assert next(e for e, v in events(house) if v == candidate.version) == "trained"
+    assert events(house)[-1][0] in ("promoted", "challenger", "rejected")
+    assert failed_checks(first) == ["champions.mlflow_is_told"]
+    told = logs(away, first)
+    assert "1h: fold 1 of 2" in told
+    assert "it stays unregistered until the next training" in told
+    assert "skill over HAR-S" in str(materialised(first)["candidates"]["walk_forward"])
+    forecast(house)
+    assert house.lake.read("forecasts").height > 0
+    again = run(house, "train_models", "test", ("training_set", "baselines", "candidates", "champions"), ["1h"])
+    assert failed_checks(again) == []
+    assert "trained on these very bars already" in logs(house, again)
+    assert f"{candidate.version}: registered with MLflow" in logs(house, again)
+    assert models.find_model(house.store, candidate.version).mlflow_version == 1
+    assert len(models.newest_models(house.store)) == 2
+    check_walk(house, candidate)
+
+
+def check_walk(house: House, candidate: models.Model) -> None:
+    """A promotion brings the walk forward and its outcomes into the lake, once."""
+    promote(house)
+    done = run(house, "train_models", "test", ("walk_forward_forecasts", "forecast_outcomes"))
+    walked = house.lake.read("walk_forward_forecasts")
+    assert materialised(done)["walk_forward_forecasts"]["dagster/row_count"] == walked.height > 1000
+    assert set(walked["forecaster"]) == {"champion", "har", "climatology"}
+    assert walked["model"].unique().to_list() == [candidate.version]
+    assert walked["price"].null_count() == 0
+    outcomes = house.lake.read("forecast_outcomes").filter(pl.col("origin") == "walk_forward")
+    assert outcomes.height == walked.filter(pl.col("target_ts") <= TRAINED).height
+    assert write_walk(house, "1h", house.provenance("walk_forward_forecasts", "again")) == ([], [])
+    assert decide(house, "1h").decided == ""
+
+
+def test_a_killed_training_leaves_no_model(house: House, repository: Path) -> None:
+    process = trainee(house, "stops", repository)
+    try:
+        deadline = time.monotonic() + 120
+        while not (house.settings.base / "before-row").exists():
+            assert process.poll() is None, process.communicate()[0][-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    (left,) = (house.settings.models_dir / "1h").iterdir()
+    assert models.newest_models(house.store) == []
+    assert "no baseline yet" in str(tick(house, forecast_sensor))
+    result = train_baselines(house, ["1h"])
+    assert f"removed {left.name}, which a killed training left" in logs(house, result)
+    assert [m.version for m in models.newest_models(house.store)] == [left.name]
+    forecast(house)
+    assert house.lake.read("forecasts")["model"].unique().to_list() == [left.name]
+
+
+def test_two_trainings_at_once_make_one_model(house: House, repository: Path) -> None:
+    with training_turn(house, print):
+        both = [trainee(house, "runs", repository) for _ in range(2)]
+        lines = _wait_for_line(house, 2)
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert lines == 2
+    assert all("another training is at work; waiting until it is done" in text for text in told)
+    assert sorted("trained on these very bars already" in text for text in told) == [False, True], told
+    assert len(models.newest_models(house.store, "1h")) == 1
+    assert events(house) == [("trained", models.newest_models(house.store, "1h")[0].version)]
+
+
+def _wait_for_line(house: House, n: int) -> int:
+    """Until so many runs say in their logs that they wait."""
+    deadline, found = time.monotonic() + 120, 0
+    while found < n and time.monotonic() < deadline:
+        time.sleep(0.2)
+        with open_instance(house.settings) as instance:
+            runs = instance.get_runs()
+            found = sum(any("another training" in e.user_message for e in instance.all_logs(r.run_id)) for r in runs)
+    return found
+
+
+def test_clear_leftovers_spares_what_has_a_row(house: House) -> None:
+    train_baselines(house, ["1h"])
+    folder = house.settings.models_dir / "1h"
+    (folder / "1h-lost").mkdir()
+    (folder / f"1h-lost{training.WALK_SUFFIX}").touch()
+    (folder / ".1h-half.part").mkdir()
+    kept = models.newest_models(house.store, "1h")[0].version
+    assert clear_leftovers(house) == [".1h-half.part", "1h-lost", f"1h-lost{training.WALK_SUFFIX}"]
+    assert [p.name for p in folder.iterdir()] == [kept]
+
+
+def test_prune_keeps_the_newest_and_those_in_use(house: House, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
+    monkeypatch.setattr(training, "BASELINES_KEPT", 1)
+    train_baselines(house, ["1h"])
+    up_to(house, bars, TRAINED + HOUR)
+    train_baselines(house, ["1h"])
+    new, old = models.newest_models(house.store, "1h")
+    assert training.prune(house, "1h") == [old.version]
+    assert [p.name for p in (house.settings.models_dir / "1h").iterdir()] == [new.version]
+    assert training.prune(house, "1h") == []
+
+
+def test_features_are_renewed_where_bars_changed(house: House, bars: pl.DataFrame) -> None:
+    train_baselines(house, ["1h"])
+    rows = house.lake.read("features")
+    assert rows.height == house.lake.read("bars").height
+    assert rows["ts"].min() == bars["ts"].min()
+    stamps = {f.name: f.stamp() for f in house.lake.files("features")}
+    up_to(house, bars, TRAINED + HOUR)
+    train_baselines(house, ["1h"])
+    changed = [f.name for f in house.lake.files("features") if f.stamp() != stamps.get(f.name)]
+    assert changed == ["features@1h@2023-03"]
+    part = house.lake.files("features")[-1].provenance()
+    assert "bars@1h@2023-02" in {i.name for i in part.inputs}
+
+
+# ---- what starts trainings and forecasts
+
+
+def test_training_sensor_waits_for_bars(make_house: object, bars: pl.DataFrame) -> None:
+    house = make_house("young")  # type: ignore[operator]
+    assert "15m: 0 of 1,002 bars of 15m" in str(tick(house, training_sensor))
+    put_bars(house, bars.filter(pl.col("ts") < bars["ts"].min() + 5 * DAY))
+    said = str(tick(house, training_sensor))
+    assert "1h: 360 of 1,006 bars of 1h" in said
+    assert "24h: 360 of 1,144 bars of 1h" in said
+
+
+def test_training_sensor_asks_for_baselines_first_and_candidates_behind_them(house: House) -> None:
+    asked = tick(house, training_sensor)
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or ()
+    assert request.tags[LANE_TAG] == HEAVY
+    assert request.tags["dagster-celery/queue"] == "forecast"
+    assert request.tags[HORIZONS_TAG] == '["1h","4h","24h"]'
+    assert {k.to_user_string() for k in request.asset_selection or ()} == {"features", "training_set", "baselines"}
+    train_baselines(house, ["1h", "4h", "24h"])
+    behind = tick(house, training_sensor)
+    assert isinstance(behind, dg.SensorResult)
+    (request,) = behind.run_requests or ()
+    assert request.tags[HORIZONS_TAG] == '["1h","4h","24h"]'
+    assert "candidates" in {k.to_user_string() for k in request.asset_selection or ()}
+
+
+def test_forecast_sensor_asks_once_per_state(house: House, bars: pl.DataFrame) -> None:
+    silent = tick(house, forecast_sensor)
+    assert isinstance(silent, dg.SensorResult)
+    assert "no baseline yet of 15m, 1h, 4h, 24h" in str(silent.skip_reason)
+    assert "no bar and no model is new" in str(tick(house, forecast_sensor, silent.cursor))
+    train_baselines(house)
+    asked = tick(house, forecast_sensor, silent.cursor)
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or ()
+    again = tick(house, forecast_sensor, silent.cursor)
+    assert isinstance(again, dg.SensorResult)
+    assert [r.run_key for r in again.run_requests or ()] == [request.run_key]
+    forecast(house)
+    nothing = tick(house, forecast_sensor, silent.cursor)
+    assert isinstance(nothing, dg.SensorResult)
+    assert not nothing.run_requests
+    up_to(house, bars, TRAINED + HOUR)
+    assert house.lake.hot("bars", Timeframe.H1)["ts"].max() == TRAINED
+    newer = tick(house, forecast_sensor, nothing.cursor)
+    assert isinstance(newer, dg.SensorResult)
+    assert (newer.run_requests or [])[0].run_key != request.run_key
