@@ -19,6 +19,7 @@ import structlog
 from altforecast.arbitrage_cut import CutEdge, cut_row
 from altforecast.book_health import NS_PER_S
 from altforecast.books import Book
+from altforecast.capture_chance import CaptureChance
 from altforecast.opportunities import OpportunityEvent, OpportunityEventKind, opportunity_row
 from altforecast.params import ARBITRAGE, ArbitrageParams
 from altforecast.scanner import Scanner
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 class Scans(Protocol):
     """What the engine needs of `altforecast.scanner.Scanner`."""
+
+    chance: CaptureChance
 
     def set_book(self, book: Book) -> None:
         """A book takes the place of the one with the same venue and symbol."""
@@ -246,7 +249,15 @@ class Engine:
             await self._bus.put_many(SPREADS, {"cut": orjson.dumps(cut_row(self.scanner.cut(now), now))})
             while self._openings and now - self._openings[0] > MINUTE_NS:
                 self._openings.popleft()
-            metrics.OPPORTUNITIES.set(len(self._openings))
+            self._measure()
+
+    def _measure(self) -> None:
+        metrics.OPPORTUNITIES.set(len(self._openings))
+        told = self.scanner.chance.calibration()
+        if told is not None:
+            metrics.CHANCE_OUTCOMES.set(told.n)
+            metrics.CHANCE_BRIER.set(told.brier)
+            metrics.CHANCE_BASE_BRIER.set(told.base_brier)
 
     def health(self) -> dict[str, Any]:
         """For the health of the process: good while no bug stopped the evaluation."""

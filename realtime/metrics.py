@@ -25,6 +25,9 @@ NET_EDGE = Histogram(
     "Net edge of opportunities when they opened [percent]",
     buckets=(0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
 )
+CHANCE_BRIER = Gauge("capture_chance_brier", "Brier score of the capture chances that were given; 0 is perfect")
+CHANCE_BASE_BRIER = Gauge("capture_chance_base_brier", "Brier score of always saying the overall rate instead")
+CHANCE_OUTCOMES = Gauge("capture_chance_outcomes", "Opportunities whose given capture chance came true or not [count]")
 MESSAGES = Counter("book_messages_total", "Frames received from a venue's streams", ["venue"])
 LIVE_BOOKS = Gauge("live_books", "Books that may be used", ["venue"])
 EVALUATIONS = Counter("scan_evaluations_total", "Evaluations of changed books")

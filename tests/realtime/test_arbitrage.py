@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from altforecast.arbitrage_cut import CutEdge
 from altforecast.books import Book, BookState
+from altforecast.capture_chance import CaptureChance
 from altforecast.opportunities import Opportunity, OpportunityEvent, OpportunityEventKind, OpportunityType
 from altforecast.params import ARBITRAGE
 from altforecast.scanner import Scanner
@@ -41,6 +43,7 @@ class ScriptedScanner:
     """Gives the events that were laid out for its next evaluations."""
 
     def __init__(self) -> None:
+        self.chance = CaptureChance()
         self.script: list[list[OpportunityEvent]] = []
         self.marks: list[str] = []
         self.evaluated_at: list[float] = []
@@ -233,6 +236,15 @@ async def test_cuts_are_published_at_their_cadence() -> None:
     async with stage() as on:
         await asyncio.sleep(0.05)
         assert list(await on.bus.state(SPREADS)) == ["cut"]
+
+
+async def test_metrics_tell_whether_the_capture_chances_come_true() -> None:
+    async with stage() as on:
+        for place in range(10):
+            on.scanner.chance.learn("p", 0.15, place < 4, told=0.5)
+        await until(lambda: REGISTRY.get_sample_value("capture_chance_outcomes") == 10.0)
+        assert REGISTRY.get_sample_value("capture_chance_brier") == pytest.approx(0.25)
+        assert REGISTRY.get_sample_value("capture_chance_base_brier") == pytest.approx(0.24)
 
 
 async def test_stop_closes_the_ledger_and_writes_it() -> None:
