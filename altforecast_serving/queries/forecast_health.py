@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import polars as pl
-
 from altforecast.errors import StorageError
 from altforecast.forecast_params import HORIZONS
 from altforecast.forecast_tables import QUANTILES
 from altforecast_serving.lineage import newest_known
 from altforecast_serving.queries.lake import LakeReader
 from altforecast_serving.queries.model_health import newest_health
-from altforecast_serving.queries.rows import latest
+from altforecast_serving.queries.newest_forecasts import newest_bars, newest_forecasts
 
 MAX_BARS_BEHIND = 3
 """Bars by which the newest forecast may be behind the newest bar before forecasting counts as down."""
@@ -66,18 +64,23 @@ def forecast_component(reader: LakeReader, now: datetime) -> dict[str, Any]:
 
 def _newest(reader: LakeReader, horizon: str) -> tuple[datetime, str, datetime] | None:
     """(bar, forecaster, when it was made) of the newest forecast with quantiles; of champion and baseline at one bar the champion."""
-    rows = reader.hot("forecasts", HORIZONS[horizon][0]).frame
-    said = pl.col(QUANTILES[0]).is_not_null() & (pl.col("horizon") == horizon) & pl.col("forecaster").is_in(ANSWERING)
-    top = rows.filter(said).sort("ts", "forecaster", descending=[True, False]).head(1)
-    return None if top.is_empty() else (top["ts"][0], top["forecaster"][0], top["known_at"][0])
+    found = [
+        (row["ts"], rank, name, row["known_at"])
+        for (_, ahead), rows in newest_forecasts(reader, HORIZONS[horizon][0]).items() if ahead == horizon
+        for rank, name in enumerate(reversed(ANSWERING)) if (row := rows.get(name)) is not None and row[QUANTILES[0]] is not None
+    ]  # fmt: skip
+    if not found:
+        return None
+    ts, _, forecaster, known_at = max(found, key=lambda item: item[:2])
+    return ts, forecaster, known_at
 
 
 def _bars_behind(reader: LakeReader, horizon: str, at: datetime) -> int:
     """Bars of the series that are forecast at all, so that an index with newer bars does not count."""
     timeframe = HORIZONS[horizon][0]
-    forecast = reader.hot("forecasts", timeframe).frame.select("symbol", "exchange").unique()
-    bar = latest(reader.hot("bars", timeframe).frame.join(forecast, on=["symbol", "exchange"], how="semi"), "ts")
-    return 0 if bar is None else max(0, (bar - at) // timeframe.duration)
+    bars = newest_bars(reader, timeframe)
+    newest = max((bars[series] for series, ahead in newest_forecasts(reader, timeframe) if ahead == horizon and series in bars), default=at)
+    return max(0, (newest - at) // timeframe.duration)
 
 
 def forecast_gauges(reader: LakeReader, now: datetime) -> Iterator[Reading]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
-from typing import Any
 
 import polars as pl
 import structlog
@@ -29,13 +28,12 @@ from altforecast_serving.queries.lake import LakeReader
 from altforecast_serving.queries.model_health import newest_health, recent_of
 from altforecast_serving.queries.model_reports import Report, direction_of, walk_forward_of
 from altforecast_serving.queries.models import BASELINE_ANSWERS, HorizonLog, ModelLog
-from altforecast_serving.queries.rows import EMPTY_LAKE, latest, not_built
+from altforecast_serving.queries.newest_forecasts import Row, Rows, newest_bars, newest_forecasts
+from altforecast_serving.queries.rows import EMPTY_LAKE, not_built
 
 log = structlog.get_logger(__name__)
 STALE_BARS = 1.5
 """A forecast is stale when the newest bar is further ahead than this [bars]: between, the next one is being made."""
-Row = dict[str, Any]
-Rows = dict[str, Row]
 Parts = list[tuple[PartFile, Provenance]]
 
 
@@ -58,7 +56,7 @@ def find_forecasts(
     reader: LakeReader, models: ModelLog, series: Series, horizons: tuple[str, ...], metrics: Mapping[Series, str]
 ) -> Answer:
     """The newest forecast of each horizon; horizons without one are left out, and the warnings say why."""
-    chosen = [pick for name in horizons if (pick := _choose(_newest(reader, series, name), _log_of(models, name), reader))]
+    chosen = [pick for name in horizons if (pick := _choose(_rows_of(reader, series, name), _log_of(models, name), reader))]
     health = newest_health(reader)
     bar = _newest_bar(reader, series)
     data = {
@@ -74,9 +72,8 @@ def find_forecasts(
 def find_overview(reader: LakeReader, models: ModelLog, horizons: tuple[str, ...], metrics: Mapping[Series, str]) -> Answer:
     """One line per series and horizon."""
     logs = {name: _log_of(models, name) for name in horizons}
-    chosen = [
-        pick for (_, name), rows in sorted(_all_newest(reader, horizons).items()) if (pick := _choose(rows, logs[name], reader))
-    ]  # fmt: skip
+    newest = [item for timeframe in timeframes_of(horizons) for item in newest_forecasts(reader, timeframe).items()]
+    chosen = [pick for (_, name), rows in newest if name in logs and (pick := _choose(rows, logs[name], reader))]
     order = {name: rank for rank, name in enumerate(HORIZONS)}
     chosen.sort(key=lambda pick: (pick.row["symbol"], pick.row["exchange"], order[pick.row["horizon"]]))
     n_stale = sum(pick.is_stale for pick in chosen)
@@ -91,24 +88,8 @@ def find_overview(reader: LakeReader, models: ModelLog, horizons: tuple[str, ...
 # ---- finding rows
 
 
-def _newest(reader: LakeReader, series: Series, horizon: str) -> Rows:
-    """The series' newest row of each forecaster."""
-    held = reader.hot("forecasts", HORIZONS[horizon][0]).of(series)
-    return {row["forecaster"]: row for row in _last_of_each(held.filter(pl.col("horizon") == horizon)).to_dicts()}
-
-
-def _all_newest(reader: LakeReader, horizons: tuple[str, ...]) -> dict[tuple[Series, str], Rows]:
-    found: dict[tuple[Series, str], Rows] = {}
-    for timeframe in timeframes_of(horizons):
-        held = reader.hot("forecasts", timeframe).frame
-        for row in _last_of_each(held.filter(pl.col("horizon").is_in(list(horizons)))).iter_rows(named=True):
-            found.setdefault((Series(row["exchange"], row["symbol"]), row["horizon"]), {})[row["forecaster"]] = row
-    return found
-
-
-def _last_of_each(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows come sorted, time last, so the last one of each group is the newest."""
-    return rows.unique(FORECASTS.groups, keep="last", maintain_order=True)
+def _rows_of(reader: LakeReader, series: Series, horizon: str) -> Rows:
+    return newest_forecasts(reader, HORIZONS[horizon][0]).get((series, horizon), {})
 
 
 def _newest_bar(reader: LakeReader, series: Series) -> Row | None:
@@ -176,7 +157,7 @@ def _why_baseline(champion: Row | None, held: HorizonLog | None) -> str:
 
 def _is_stale(row: Row, reader: LakeReader) -> bool:
     timeframe = Timeframe(row["timeframe"])
-    newest = latest(reader.hot("bars", timeframe).of(Series(row["exchange"], row["symbol"])).tail(1), "ts")
+    newest = newest_bars(reader, timeframe).get(Series(row["exchange"], row["symbol"]))
     return newest is not None and newest - row["ts"] > STALE_BARS * timeframe.duration
 
 

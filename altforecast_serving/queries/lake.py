@@ -53,6 +53,8 @@ class HotTable:
     spans: dict[Series, tuple[int, int]]
     texts: OrderedDict[Series, list[bytes]] = field(default_factory=OrderedDict)
     """Rows of some series as JSON, newest first; at most MAX_TEXTS series, the one used longest ago goes first."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """What queries have derived from the whole table, one value per name."""
 
     def of(self, series: Series) -> pl.DataFrame:
         """Rows of one series, oldest first; empty where there are none."""
@@ -74,6 +76,13 @@ class HotTable:
         while len(self.texts) > MAX_TEXTS:
             self.texts.popitem(last=False)
         return held
+
+    def derived(self, name: str, compute: Callable[[HotTable], T]) -> T:
+        """A value computed once and kept as long as this table; two threads may both compute it the first time."""
+        if name not in self.values:
+            self.values[name] = compute(self)
+        found: T = self.values[name]
+        return found
 
     def is_complete(self, series: Series) -> bool:
         """Whether these are all rows that the series has."""

@@ -94,10 +94,17 @@ def report_card(report: Report) -> dict[str, Any]:
             {"n": int(n), "mean_probability": p, "happened_frac": happened} for n, p, happened in _rows(direction_of(report), "reliability")
         ],
         "direction": {k: v for k, v in direction_of(report).items() if k != "reliability"} or None,
-        "folds": [dict(row) for row in _rows(report, "folds") if isinstance(row, Mapping)],
+        "folds": [_fold(row) for row in _rows(report, "folds")],
         "gates": _gates(report), "parameters": dict(_part(report, "parameters")),
         "files": {str(name): str(digest) for name, digest in _part(report, "files").items()},
     }  # fmt: skip
+
+
+def _fold(row: Any) -> dict[str, Any]:
+    """Training leaves three moments [ms]."""
+    if isinstance(row, Mapping):
+        return dict(row)
+    return {name: moment(int(at)) for name, at in zip(("train_until", "test_start", "test_stop"), row, strict=False)}
 
 
 def _forecaster(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from altforecast_io.store.engine import Store
 from altforecast_io.store.models import Event, Model, ModelEvent
 from altforecast_io.store.schema import model_events, models
 from altforecast_serving.lineage import Answer
-from altforecast_serving.queries.model_reports import count_gates, report_card, scores_of
+from altforecast_serving.queries.model_reports import Report, count_gates, report_card, scores_of
 
 BASELINE_ANSWERS = "the baseline HAR-S-FHS answers"
 NO_CHAMPION = f"no champion yet: {BASELINE_ANSWERS}"
@@ -143,7 +143,7 @@ def _shown(newest: Sequence[Model]) -> list[Model]:
 
 
 def _line(model: Model, held: HorizonLog) -> dict[str, Any]:
-    n_gates, n_met = count_gates(model.report)
+    n_gates, n_met = count_gates(_judged(model, held))
     plain = {
         "version": model.version, "horizon": model.horizon, "family": model.family, "role": _role(model, held),
         "trained_at": model.trained_at, "train_from": model.train_from, "train_until": model.train_until, "n_rows": model.n_rows,
@@ -151,6 +151,12 @@ def _line(model: Model, held: HorizonLog) -> dict[str, Any]:
         "mlflow_run_id": model.mlflow_run_id, "mlflow_version": model.mlflow_version, "registered_at": model.registered_at,
     }  # fmt: skip
     return {**plain, "scores": scores_of(model.report), "n_gates": n_gates, "n_gates_met": n_met}
+
+
+def _judged(model: Model, held: HorizonLog) -> Report:
+    """The report with the verdicts of the newest judgement: they are in the log, not in what training left."""
+    verdicts = next((list(e.verdicts) for e in held.events if e.version == model.version and e.verdicts), None)
+    return model.report if verdicts is None else {**model.report, "verdicts": verdicts}
 
 
 def _role(model: Model, held: HorizonLog) -> str:
@@ -171,4 +177,4 @@ def find_model_card(models_of: ModelLog, version: str) -> Answer:
         raise UnknownNameError("version", version, "no such model", known)
     held = models_of.horizon(model.horizon)
     events = [asdict(event) for event in held.events if event.version == version]
-    return Answer({**_line(model, held), **report_card(model.report), "events": events})
+    return Answer({**_line(model, held), **report_card(_judged(model, held)), "events": events})
