@@ -71,6 +71,7 @@ function showPictures(m) {
 function foldText(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "number" && value > 1e11) return day(value);
+  if (/^\d{4}-\d\d-\d\dT/.test(value)) return day(Date.parse(value));
   return typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 5 }) : typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
@@ -88,7 +89,9 @@ function showGroups(m) {
 }
 
 function eventRow(e) {
-  return row([time(e.at), element("td", eventTag(e.event)), element("td", e.reason, "wrap"), element("td", e.actor, "muted narrow-hide")]);
+  const reason = element("td", e.reason, "wrap");
+  if (e.verdicts.length) reason.title = e.verdicts.map((v) => `${v.is_met ? "met" : "missed"}: ${v.goal} ${v.reached}`).join("\n");
+  return row([time(e.at), element("td", eventTag(e.event)), reason, element("td", e.actor, "muted narrow-hide")]);
 }
 
 function show({ data, lineage }) {
