@@ -31,6 +31,7 @@ CHAMPION, REJECTED, BASELINE = "1h-20261101T0000-3f9a2c", "1h-20261115T0000-77aa
 N_BARS = {Timeframe.M15: 1056, Timeframe.H1: 960}
 SPREAD = 0.004
 """Standard deviation of an hour's return."""
+MLFLOW_RUN = "9d1f0c8a7b6e5d4c3b2a190817263544"
 Frame = pl.DataFrame
 NORMAL = NormalDist()
 _WIDTH = {"champion": 1.0, "har": 1.05, "climatology": 1.35}
@@ -71,13 +72,14 @@ def _bars(timeframe: Timeframe, now: datetime) -> Frame:
     n_steps = (now - first) // quarter
     frames = []
     for seed, series in enumerate((*SERIES, YOUNG)):
-        walk = np.cumsum(np.random.default_rng(seed).normal(0, SPREAD / 2, n_steps))
+        rng = np.random.default_rng(seed)
+        walk = np.cumsum(rng.normal(0, SPREAD / 2, n_steps))
         close = (60_000.0, 2_500.0, 150.0, 1.2)[seed] * np.exp(walk)[step - 1 :: step]
         n = min(50 if series == YOUNG else N_BARS[timeframe], len(close) - 1)
         opened, closed = close[-n - 1 : -1], close[-n:]
         frames.append(pl.DataFrame({
             "ts": [first + i * timeframe.duration for i in range(len(close) - n, len(close))], "open": opened, "close": closed,
-            "high": np.maximum(opened, closed) * 1.001, "low": np.minimum(opened, closed) * 0.999, "volume": np.full(n, 5.0),
+            "high": np.maximum(opened, closed) * 1.001, "low": np.minimum(opened, closed) * 0.999, "volume": rng.uniform(1.0, 9.0, n),
         }).with_columns(symbol=pl.lit(series.symbol), exchange=pl.lit(series.exchange)))  # fmt: skip
     return pl.concat(frames).with_columns(
         timeframe=pl.lit(timeframe.value), quality=pl.lit("observed"), source=pl.lit("import"), received_at=pl.lit(now),
@@ -184,7 +186,8 @@ def report(skill_har: float) -> dict[str, Any]:
         "symbols": [{**groups[0], "group": "BTC-USDT binance"}, {**groups[1], "group": "ETH-USDT binance"}], "quarters": groups,
         "deciles": [{**groups[0], "group": str(i)} for i in range(10)], "breaches": {"series": 33, "dependent": 3},
         "coverage_days": [[1_719_446_400_000.0 + 604_800_000 * i, 0.8 + 0.02 * float(np.sin(i)), 5000] for i in range(90)],
-        "direction": _DIRECTION, "verdicts": _gates(skill_har), "parameters": {"n_trees": 150, "n_leaves": 31},
+        "direction": _DIRECTION, "folds": [[1_711_929_600_000, 1_719_792_000_000, 1_727_740_800_000]],
+        "parameters": {"n_trees": 150, "n_leaves": 31},
     }  # fmt: skip
 
 
@@ -210,64 +213,36 @@ def _gates(skill_har: float) -> list[dict[str, Any]]:
 def _put_models(settings: Settings, now: datetime, has_champion: bool) -> None:
     store = open_store(settings.database_url, settings.environment)
     try:
-        common: Mapping[str, Any] = {
-            "horizon": "1h", "train_from": datetime(2023, 1, 1, tzinfo=UTC), "train_until": now - timedelta(days=1), "n_rows": 812_000,
-            "data_hash": "3f9a2cbb0e7d41aa", "code_version": CODE_VERSION, "dagster_run_id": "run-train",
-        }  # fmt: skip
         for horizon in HORIZONS:
-            version = BASELINE.replace("1h", horizon)
-            add_model(
-                store,
-                Model(
-                    **{**common, "horizon": horizon},
-                    version=version,
-                    family="baseline",
-                    folder=f"{horizon}/{version}",
-                    trained_at=now - timedelta(days=1),
-                ),
-            )
-        add_model(
-            store,
-            Model(
-                version=REJECTED,
-                family="lightgbm",
-                folder=f"1h/{REJECTED}",
-                trained_at=now - timedelta(days=5),
-                report=report(-0.002),
-                **common,
-            ),
-        )
+            add_model(store, _model(BASELINE.replace("1h", horizon), now, 1, horizon=horizon, family="baseline"))
+        add_model(store, _model(REJECTED, now, 5, report=report(-0.002)))
         if has_champion:
-            add_model(
-                store,
-                Model(
-                    version=CHAMPION,
-                    family="lightgbm",
-                    folder=f"1h/{CHAMPION}",
-                    trained_at=now - timedelta(days=20),
-                    report=report(0.0081),
-                    **common,
-                ),
-            )
-            set_registered(store, CHAMPION, "9d1f0c8a7b6e5d4c3b2a190817263544", 3)
-            add_event(
-                store,
-                ModelEvent(
-                    "1h", CHAMPION, Event.CHALLENGER, "gate", "all gates met; seven days in the shadow", at=now - timedelta(days=19)
-                ),
-            )
-            add_event(
-                store,
-                ModelEvent(
-                    "1h", CHAMPION, Event.PROMOTED, "gate", "F1 to F4 met, t -7.2 against the baseline", at=now - timedelta(days=12)
-                ),
-            )
-        add_event(
-            store,
-            ModelEvent("1h", REJECTED, Event.REJECTED, "gate", "F2: skill over HAR-S -0.20 % is not above 0", at=now - timedelta(days=5)),
-        )
-        add_event(
-            store, ModelEvent("4h", None, Event.ROLLED_BACK, "health", "skill over HAR-S -0.9 % in 30 days", at=now - timedelta(days=3))
-        )
+            add_model(store, _model(CHAMPION, now, 20, report=report(0.0081)))
+            set_registered(store, CHAMPION, MLFLOW_RUN, 3)
+        for days, horizon, version, event, reason, verdicts in _log(has_champion):
+            actor = "health" if event is Event.ROLLED_BACK else "gate"
+            add_event(store, ModelEvent(horizon, version, event, actor, reason, verdicts, now - timedelta(days=days)))
     finally:
         store.close()
+
+
+def _model(version: str, now: datetime, age_days: int, **other: Any) -> Model:
+    values = {
+        "version": version, "horizon": "1h", "family": "lightgbm", "folder": f"{version}", "trained_at": now - timedelta(days=age_days),
+        "train_from": datetime(2023, 1, 1, tzinfo=UTC), "train_until": now - timedelta(days=1), "n_rows": 812_000,
+        "data_hash": "3f9a2cbb0e7d41aa", "code_version": CODE_VERSION, "dagster_run_id": "run-train",
+    }  # fmt: skip
+    return Model(**{**values, **other})
+
+
+def _log(has_champion: bool) -> list[tuple[int, str, str | None, Event, str, list[dict[str, Any]]]]:
+    """(days ago, horizon, version, event, reason, verdicts), oldest first."""
+    promoted = [
+        (19, "1h", CHAMPION, Event.CHALLENGER, "challenger: a rule is missed", _gates(0.0)),
+        (12, "1h", CHAMPION, Event.PROMOTED, "promoted: all 3 rules are met", _gates(0.0081)),
+    ]  # fmt: skip
+    return [
+        *(promoted if has_champion else []),
+        (5, "1h", REJECTED, Event.REJECTED, "rejected: skill over HAR-S -0.20 % is not above 0", _gates(-0.002)),
+        (3, "4h", None, Event.ROLLED_BACK, "skill over HAR-S -0.9 % in 30 days", []),
+    ]

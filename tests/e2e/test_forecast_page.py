@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from altforecast_io.settings import Settings
 from tests.e2e.conftest import DESKTOP, Watched, take
-from tests.e2e.forecast_world import CHAMPION, REJECTED, build
+from tests.e2e.forecast_world import CHAMPION, MLFLOW_RUN, REJECTED, build
 from tests.e2e.test_arbitrage_page import Site
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -162,7 +162,6 @@ def test_market_draws_the_fan_and_lets_it_go(watched: Watched, screen: str) -> N
     expect(page.locator("#ahead")).to_contain_text(re.compile("(15m|1h|4h) ahead"))
     page.mouse.move(0, 0)
     check_width(page)
-    take(page, f"forecast-market-{screen}")
     page.uncheck("#show-forecast")
     expect(page.locator("#ahead")).to_be_hidden()
     page.wait_for_timeout(200)
@@ -191,17 +190,17 @@ def test_models_and_card_show_gates_scores_and_history(watched: Watched, screen:
     assert "is not above 0" in page.inner_text("#events")
     assert page.locator("#models tbody tr").count() == 6
     check_width(page)
-    take(page, f"models-{screen}")
     page = watched.open(f"/models/{REJECTED}")
     assert page.locator("#gates .tag.down").all_inner_texts() == ["missed"]
     assert "not in MLflow" in page.inner_text("#mlflow")
     page = watched.open(f"/models/{CHAMPION}")
     assert page.locator("#gates .tag.up").all_inner_texts() == ["met"] * 3
-    assert "9d1f0c8a7b6e5d4c3b2a190817263544" in page.inner_text("#mlflow")
+    assert MLFLOW_RUN in page.inner_text("#mlflow")
     assert "make mlflow" in page.inner_text("#mlflow")
     assert page.locator("#quarters svg .line").count() == 2
     assert page.locator("#reliability svg circle").count() == 20
     assert page.locator("#events tbody tr").count() == 2
+    assert page.locator("#folds tbody td").all_text_contents() == ["01 Apr 2024", "01 Jul 2024", "01 Oct 2024"]
     check_width(page)
     take(page, f"forecast-model-{screen}")
 
