@@ -154,8 +154,8 @@ _WEAK = BoosterParams(rounds=60, leaves=7, min_rows=5000, feature_frac=0.3, row_
 
 MODELS: Mapping[str, ModelParams] = MappingProxyType(
     {
-        "15m": ModelParams(mixed=("scale", "shape")),
-        "1h": ModelParams(mixed=("scale", "shape")),
+        "15m": ModelParams(mixed=("scale", "shape"), residual_days=120),
+        "1h": ModelParams(mixed=("scale", "shape"), residual_days=120),
         "4h": ModelParams(scale=BoosterParams(rounds=150), mixed=("har", "ewma", "scale", "shape"), residual_days=120),
         "24h": ModelParams(
             scale=_WEAK,
