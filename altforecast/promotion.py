@@ -80,7 +80,8 @@ def judge_candidate(horizon: str, table: Table, live: Table | None = None) -> De
     if horizon not in HORIZONS:
         raise UnknownNameError("horizon", horizon, "no such horizon", HORIZONS)
     if not table.get("forecasters"):
-        return Decision("rejected", (), "rejected: the history left no fold to test the candidate on")
+        why = table.get("skipped") or "the history left no fold to test it on"
+        return Decision("rejected", (), f"rejected: nothing shows what the candidate is worth ({why})")
     mine = table["forecasters"][table["best"]]
     verdicts = (
         _over_climatology(horizon, mine), _over_har(horizon, mine), *_coverage(horizon, table, mine), *_groups(horizon, table),
@@ -170,8 +171,9 @@ def _over_live(horizon: str, table: Table, live: Table) -> Verdict:
         return Verdict(goal, horizon, "the champion is older than all folds", "no common day", True, "")
     if found.n_days < MIN_COMMON_DAYS:
         return Verdict(goal, horizon, f"{found.n_days} common days", f"≥ {MIN_COMMON_DAYS} common days", False, "")
-    is_met = found.t < 0 or abs(found.difference) <= EQUAL_SKILL
-    return Verdict(goal, horizon, f"{-found.difference:+.3%}, t {found.t:.1f} over {found.n_days} days", gate, is_met, "")
+    is_equal = abs(found.difference) <= EQUAL_SKILL
+    words = "equal" if is_equal else f"{-found.difference:+.3%}, t {found.t:.1f}"
+    return Verdict(goal, horizon, f"{words} over {found.n_days} days", gate, is_equal or found.t < 0, "")
 
 
 def compare_losses(mine: Table, other: Table) -> Comparison:

@@ -63,7 +63,7 @@ def card(model: Model, history: Sequence[ModelEvent], role: str) -> dict[str, An
     return {
         **summary(model, role), "horizon": model.horizon, "folder": model.folder, "dagster_run_id": model.dagster_run_id,
         "mlflow_run_id": model.mlflow_run_id, "parameters": model_params(model), "metrics": model_metrics(model),
-        "folds": list(model.report.get("quarters") or []), "verdicts": list(model.report.get("verdicts") or []), "events": events,
+        "quarters": list(model.report.get("quarters") or []), "verdicts": list(model.report.get("verdicts") or []), "events": events,
     }  # fmt: skip
 
 
@@ -102,9 +102,9 @@ def print_card(console: Console, found: Row) -> None:
     console.print(f"[bold]{found['version']}[/bold] {found['role']}: {found['horizon']} ahead, {found['family']}", soft_wrap=True)
     _print(console, ("parameter", "value"), [(k, v[:80]) for k, v in found["parameters"].items()])
     _print(console, ("score", "value"), [(k, _shown(k, v)) for k, v in found["metrics"].items() if "." not in k or k.startswith("dir")])
-    if found["folds"]:
-        head = ("fold", "n", "over climatology", "over HAR-S", "80 %", "95 %")
-        _print(console, head, [(str(f["group"]), f"{f['n']:,}", *(_shown(s, f.get(s)) for s in _AS_PERCENT)) for f in found["folds"]])
+    if found["quarters"]:
+        head = ("quarter", "n", "over climatology", "over HAR-S", "80 %", "95 %")
+        _print(console, head, [(str(f["group"]), f"{f['n']:,}", *(_shown(s, f.get(s)) for s in _AS_PERCENT)) for f in found["quarters"]])
     _print_verdicts(console, found["verdicts"])
     _print(console, ("at", "event", "by", "reason"), [((e["at"] or "")[:19], e["event"], e["actor"], e["reason"]) for e in found["events"]])
 

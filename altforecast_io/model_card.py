@@ -10,6 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -18,8 +19,8 @@ from altforecast_io.forecast_report import plots
 from altforecast_io.store.models import Model
 
 Report = Mapping[str, Any]
-TABLES = {"folds": "quarters", "symbols": "symbols", "deciles": "deciles"}
-"""File -> list of the report, one row per group."""
+TABLES = ("quarters", "symbols", "deciles")
+"""Lists of the report that have one row per group."""
 
 
 def model_params(model: Model) -> dict[str, str]:
@@ -47,12 +48,13 @@ def model_metrics(model: Model) -> dict[str, float]:
 
 
 def model_files(model: Model) -> dict[str, str]:
-    """File name -> text: the whole report as JSON, folds, baselines, symbols, deciles and verdicts as CSV, plots as SVG."""
+    """File name -> text: the whole report as JSON, folds, scores by forecaster, quarter, symbol and decile and verdicts as
+    CSV, plots as SVG."""
     report = model.report
     found = {"report.json": orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()}
     baselines = [{"forecaster": name, **row} for name, row in (report.get("forecasters") or {}).items()]
     tables = {"forecasters": baselines, "verdicts": report.get("verdicts") or []}
-    tables |= {name: report.get(key) or [] for name, key in TABLES.items()}
+    tables |= {"folds": _folds(report), **{name: report.get(name) or [] for name in TABLES}}
     found |= {f"tables/{name}.csv": _csv(rows) for name, rows in tables.items() if rows}
     return found | {f"plots/{name}": text for name, text in model_plots(model.horizon, report).items()}
 
@@ -67,6 +69,13 @@ def model_plots(horizon: str, report: Report) -> dict[str, str]:
     if not (report.get("direction") or {}).get("reliability"):
         table.pop("direction", None)
     return plots({"horizons": {horizon: table}}, "plot") if known else {}
+
+
+def _folds(report: Report) -> list[dict[str, str]]:
+    """Bar opens in UTC: the last that taught, the first tested, the first after the test."""
+    names = ("train_until", "test_start", "test_stop")
+    moments = ([datetime.fromtimestamp(ms / 1000, UTC).isoformat() for ms in fold] for fold in report.get("folds") or ())
+    return [dict(zip(names, fold, strict=True)) for fold in moments]
 
 
 def _flat(prefix: str, value: object) -> Iterator[tuple[str, object]]:

@@ -140,6 +140,7 @@ def test_judge_candidate_without_folds_is_rejected(empty: dict[str, Any]) -> Non
     decision = judge_candidate("1h", empty)
     assert (decision.outcome, decision.verdicts) == ("rejected", ())
     assert "no fold" in decision.reason
+    assert "(past: nothing)" in judge_candidate("1h", {**empty, "skipped": "past: nothing"}).reason
 
 
 def test_judge_candidate_reads_what_json_gives_back() -> None:

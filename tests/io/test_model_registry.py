@@ -77,12 +77,16 @@ def test_register_keeps_everything_about_a_model(registry: Registry, kept: Model
     assert "direction.rank_ic" not in run.data.metrics
     there = Path(mlflow.artifacts.download_artifacts(run_id=found.run_id, dst_path=str(tmp_path / "all"), tracking_uri=registry.uri))
     folds = (there / "tables/folds.csv").read_text().splitlines()
-    assert folds[:2] == ["group,n,coverage80,coverage95,skill_climatology,skill_har", "2024Q1,63000,0.8,0.95,0.06,0.007"]
+    assert folds == ["train_until,test_start,test_stop", "2023-12-31T00:00:00+00:00,2024-01-01T00:00:00+00:00,2024-04-01T00:00:00+00:00"]
+    quarters = (there / "tables/quarters.csv").read_text().splitlines()
+    assert quarters[:2] == ["group,n,coverage80,coverage95,skill_climatology,skill_har", "2024Q1,63000,0.8,0.95,0.06,0.007"]
     assert sorted(p.name for p in (there / "plots").iterdir()) == [
         f"plot-1h-{kind}.svg" for kind in ("coverage", "quarters", "reliability")
     ]
     assert orjson.loads((there / "report.json").read_bytes())["n"] == 252_000
-    assert {p.stem for p in (there / "tables").iterdir()} == {"deciles", "folds", "forecasters", "symbols", "verdicts"}
+    assert {p.stem for p in (there / "tables").iterdir()} == {
+        "deciles", "folds", "forecasters", "quarters", "symbols", "verdicts",
+    }  # fmt: skip
 
 
 def test_register_gives_the_pack_back(registry: Registry, kept: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
