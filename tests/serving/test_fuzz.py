@@ -18,6 +18,7 @@ from altforecast_io.store import keys
 from altforecast_io.store.engine import open_store
 from altforecast_serving.app import create_app
 from tests.serving.conftest import SECRET, fill
+from tests.serving.forecast_rows import add_models, fill_forecasts
 
 EXAMPLES = 12
 """Per operation: enough to meet each kind of bad value, few enough for every run of the tests."""
@@ -31,8 +32,11 @@ def _home_settings(home: Path) -> Settings:
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str]]:
     chosen = _home_settings(tmp_path_factory.mktemp("fuzz"))
     chosen.make_folders()
-    fill(Lake(chosen.lake_dir, chosen.environment))
+    lake = Lake(chosen.lake_dir, chosen.environment)
+    fill(lake)
+    fill_forecasts(lake, n_bars=40)
     store = open_store(chosen.database_url, chosen.environment)
+    add_models(store)
     secret = keys.create(store, "fuzzer", ["admin"]).secret
     store.close()
     with TestClient(create_app(chosen), raise_server_exceptions=False) as client:
@@ -66,7 +70,18 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     path=st.sampled_from(
-        ["/api/bars", "/api/divergences", "/api/bars/{}/{}", "/api/levels/{}/{}", "/api/lineage/{}", "/api/regime", "/chart/test"]
+        [
+            "/api/bars",
+            "/api/divergences",
+            "/api/bars/{}/{}",
+            "/api/levels/{}/{}",
+            "/api/lineage/{}",
+            "/api/regime",
+            "/chart/test",
+            "/api/forecasts/{}",
+            "/api/forecasts/{}/track-record",
+            "/api/models/{}",
+        ]
     ),
     parts=st.tuples(TEXT, TEXT),
     query=st.dictionaries(
