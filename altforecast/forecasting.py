@@ -105,19 +105,19 @@ def _rows(pack: Pack, grid: BarGrid, said: Answers, known: _Calibrated, forecast
     symbols, exchanges = np.array([s for s, _ in grid.series]), np.array([e for _, e in grid.series])
     frame = pl.DataFrame(
         {
-            "ts": ts, "symbol": symbols[column], "exchange": exchanges[column], "timeframe": timeframe.value,
-            "horizon": pack.info.horizon, "forecaster": forecaster, "target_ts": ts + (horizon + 1) * timeframe.ms,
+            "ts": ts, "symbol": symbols[column], "exchange": exchanges[column], "target_ts": ts + (horizon + 1) * timeframe.ms,
             "price": close[row, column], "sigma": _where(good, _sigma(said, forecaster, close.shape)[row, column]),
             **{name: _where(good, quantiles[row, column, k]) for k, name in enumerate(QUANTILES)},
             "p_up": _where(good, _p_up(pack, said, forecaster, close.shape)[row, column]),
             "p_base": _where(good, np.full(len(row), np.nan if pack.info.p_base is None else pack.info.p_base)),
-            "model": pack.info.version, "calibrated_at": known.at[row],
-            "reason": _reasons(pack, grid, (row, column), parts, said, known, good), "known_at": made_at,
+            "calibrated_at": known.at[row], "reason": _reasons(pack, grid, (row, column), parts, said, known, good),
         }
     )  # fmt: skip
+    same = {"timeframe": timeframe.value, "horizon": pack.info.horizon, "forecaster": forecaster, "model": pack.info.version}
+    constants = [pl.lit(value).alias(name) for name, value in same.items()]
     at = pl.when(pl.col("calibrated_at") >= 0).then(pl.col("calibrated_at")).alias("calibrated_at")
     floats = [pl.col(name).fill_nan(None) for name in ("price", "sigma", *QUANTILES, "p_up", "p_base")]
-    return frame.with_columns(at, *floats).cast(FORECASTS.schema)
+    return frame.with_columns(at, *floats, *constants, pl.lit(made_at, pl.Int64).alias("known_at")).cast(FORECASTS.schema)
 
 
 def _where(good: Bools, values: Floats) -> Floats:
