@@ -83,6 +83,7 @@ def test_forecasts_lists_every_market_and_horizon_and_sorts(watched: Watched, sc
 def test_forecast_shows_fan_direction_and_how_it_was_made(watched: Watched, screen: str) -> None:
     page = watched.open("/forecasts/BTC-USDT?exchange=binance")
     answer = httpx.get(f"{watched.base}/api/forecasts/BTC-USDT?exchange=binance").json()["data"]
+    take(page, f"forecast-{screen}")
     assert page.locator("#fan svg .band80").count() == 1
     expect(page.locator("#horizons tbody tr")).to_have_count(4)
     hour = next(h for h in answer["horizons"] if h["horizon"] == "1h")
@@ -120,7 +121,6 @@ def test_track_record_pages_and_tells_live_from_walk_forward(watched: Watched, s
     expect(page.locator("#record tbody td:nth-child(2)").first).to_have_text("walk forward")
     assert "not live" in page.inner_text("#origin-words")
     check_width(page)
-    take(page, f"forecast-{screen}")
 
 
 @pytest.mark.parametrize("screen", ["desktop"], indirect=True)
@@ -202,7 +202,7 @@ def test_models_and_card_show_gates_scores_and_history(watched: Watched, screen:
     assert page.locator("#events tbody tr").count() == 2
     assert page.locator("#folds tbody td").all_text_contents() == ["01 Apr 2024", "01 Jul 2024", "01 Oct 2024"]
     check_width(page)
-    take(page, f"forecast-model-{screen}")
+    take(page, f"model-{screen}")
 
 
 def test_without_a_champion_the_baseline_answers_and_old_forecasts_are_called_stale(

@@ -127,7 +127,7 @@ function showCoverage({ weeks }) {
   const points = (name) => weeks.map((w) => [Date.parse(w.ts), w[name]]);
   lines("coverage", [{ name: "80 %", points: points("coverage_80"), tone: "first" }, { name: "95 %", points: points("coverage_95"), tone: "second" }],
     { rules: [{ at: 0.8, text: "80 %" }, { at: 0.95, text: "95 %" }], format: (v) => share(v, 0), least: 0.1, label: "weekly coverage of the 80 and 95 % interval" }, "No outcome is known yet.");
-  byId("coverage-words").textContent = weeks.length ? `${weeks.length} weeks; on the dashed lines as many outcomes fell inside as was said.` : "";
+  byId("coverage-words").textContent = weeks.length ? `${weeks.length} ${weeks.length === 1 ? "week" : "weeks"}; on the dashed lines as many outcomes fell inside as was said.` : "";
 }
 
 /** Live: the daily health rows. Walk forward: the quarters of the model's report. */

@@ -9,7 +9,7 @@ const EVENTS = { promoted: "up", forced: "warm", rolled_back: "down", rejected: 
 
 export const known = (value) => value !== null && value !== undefined;
 export const share = (value, digits = 1) => (known(value) ? `${(100 * value).toFixed(digits)} %` : "–");
-export const skillText = (value) => percent(known(value) ? 100 * value : null, 2);
+export const skillText = (value) => percent(known(value) ? Math.round(1e4 * value) / 100 + 0 : null, 2);
 export const number = (text, className = "") => element("td", text, `number ${className}`.trim());
 export const tone = (value) => (!known(value) || value === 0 ? "muted" : value > 0 ? "up" : "down");
 export const skillCell = (value, className = "") => number(skillText(value), `${tone(value)} ${className}`);

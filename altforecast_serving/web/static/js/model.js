@@ -64,7 +64,7 @@ function showPictures(m) {
   });
   picture("quarters", m.quarters.length, skill, skillLegend("by calendar quarter"), "No walk-forward test.");
   const coverage = () => timeLines({ series: [{ name: "80 %", points: m.coverage_weeks.map((w) => [Date.parse(w.ts), w.coverage_80]), tone: "first" }], rules: [{ at: 0.8, text: "80 %" }], format: (v) => share(v, 0), least: 0.1, label: "weekly coverage", when: day });
-  picture("coverage", m.coverage_weeks.length, coverage, `${m.coverage_weeks.length} weeks.`, "No walk-forward test.");
+  picture("coverage", m.coverage_weeks.length, coverage, `${m.coverage_weeks.length} ${m.coverage_weeks.length === 1 ? "week" : "weeks"}.`, "No walk-forward test.");
   picture("reliability", m.reliability.length, () => reliability(reliabilityBins(m)), reliabilityWords({ reliability: m.reliability, ece: m.scores.ece }), "It says no P(up).");
 }
 
@@ -98,7 +98,7 @@ function show({ data, lineage }) {
   showHead(data);
   showMlflow(data);
   fill(byId("gates"), data.gates.map(gateRow), data.role === "baseline" ? "A baseline passes no gate: it is what models are held against." : "Not judged yet.");
-  fill(byId("forecasters"), data.forecasters.map(scoreRow), "No walk-forward test.");
+  fill(byId("forecasters"), data.forecasters.toSorted((a, b) => (b.skill_har ?? -1) - (a.skill_har ?? -1)).map(scoreRow), "No walk-forward test.");
   byId("scores-words").textContent = data.forecasters.length ? "Skill is 1 - loss / loss of the reference; HAR-S here is, per market, the better of pooled and own, picked with hindsight." : "";
   showPictures(data);
   showGroups(data);
