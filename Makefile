@@ -10,7 +10,7 @@ INSTALL = if [ -x $(UV) ]; then VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install 
 EXTRAS := --extra pipeline --extra ml --extra scale
 EVALUATION_BARS = $(addprefix $(ALTFORECAST_REAL_DATA)/bars/,binance_perp_1h_2023-01_2025-08.parquet \
 	bybit_perp_15m_2023-11_2025-08.parquet binance_spot_15m_2024.parquet binance_spot_15m_2025-01_2025-08.parquet)
-EVALUATION_TRIED = $(shell grep -c '^| [0-9]' docs/reports/forecast-configurations.md)
+EVALUATION_TRIED = $(shell sed -nE 's/^\| ([0-9]+-)?([0-9]+) .*/\2/p' docs/reports/forecast-configurations.md | tail -n 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-catboost demo up run test test-fast lint format types contracts check bench docs lock reports evaluate mlflow screenshots chromium clean
