@@ -242,7 +242,7 @@ def keep(house: House, training: Training, grid: BarGrid, run_id: str) -> models
 
 
 def _walked(training: Training, grid: BarGrid) -> pl.DataFrame:
-    """The newest part of the walk forward as rows of walk_forward_forecasts, of bars that exist, with the prices that returns count from."""
+    """The newest part of the walk forward as rows of walk_forward_forecasts, of bars that exist, with the prices they count from."""
     import numpy as np
 
     from altforecast.forecast_training import past_frame

@@ -18,7 +18,8 @@ from altforecast_io.store import models
 from altforecast_pipelines import training
 from altforecast_pipelines.forecast_sensors import forecast_sensor, training_sensor
 from altforecast_pipelines.ingest import open_instance
-from altforecast_pipelines.instance import HEAVY, LANE_TAG
+from altforecast_pipelines.instance import FORECAST_QUEUE, HEAVY, HEAVY_TAGS, LANE_TAG
+from altforecast_pipelines.launcher import WarmRunLauncher
 from altforecast_pipelines.lessons import HORIZONS_TAG
 from altforecast_pipelines.promotions import decide, write_walk
 from altforecast_pipelines.resources import House
@@ -261,3 +262,17 @@ def test_forecast_sensor_asks_once_per_state(house: House, bars: pl.DataFrame) -
     newer = tick(house, forecast_sensor, nothing.cursor)
     assert isinstance(newer, dg.SensorResult)
     assert (newer.run_requests or [])[0].run_key != request.run_key
+
+
+def test_heavy_runs_have_workers_of_their_own(house: House) -> None:
+    run_of = lambda lane: dg.DagsterRun(job_name="train_models", tags={LANE_TAG: lane})  # noqa: E731
+    with open_instance(house.settings) as instance:
+        launcher = instance.run_launcher
+        assert isinstance(launcher, WarmRunLauncher)
+        assert [launcher.is_warm(run_of(lane)) for lane in ("express", "heavy", "queued")] == [True, True, False]
+        limits = instance.get_concurrency_config().run_queue_config
+        assert limits is not None
+        assert {"key": LANE_TAG, "value": HEAVY, "limit": 1} in limits.tag_concurrency_limits
+    assert HEAVY_TAGS["dagster-celery/queue"] == FORECAST_QUEUE != "dagster"
+    commands = (Path(training.__file__).parent.parent / "Procfile").read_text()
+    assert "worker-forecast: python -W ignore -m altforecast_pipelines.worker_forecast" in commands
