@@ -144,6 +144,7 @@ model_registry.Registry(sys.argv[2], "sandbox", root / "mlflow/artifacts").regis
 """
 
 
+@pytest.mark.slow
 def test_register_killed_in_the_middle_leaves_no_version(registry: Registry, kept: Model, tmp_path: Path, repository: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path), registry.uri], stdout=subprocess.PIPE, text=True, cwd=repository
@@ -273,6 +274,7 @@ def postgres_uri() -> Iterator[str]:
     admin.dispose()
 
 
+@pytest.mark.slow
 def test_registry_on_postgresql(postgres_uri: str, kept: Model, tmp_path: Path) -> None:
     registry = Registry(postgres_uri, "live", tmp_path / "artifacts")
     assert registry.register(kept, tmp_path / kept.folder).is_new
