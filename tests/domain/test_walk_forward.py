@@ -14,7 +14,7 @@ from altforecast.baselines import HarFitter, har_design
 from altforecast.errors import InputError
 from altforecast.forecast_features import FeatureMatrix, build_features
 from altforecast.forecast_gates import judge
-from altforecast.forecast_params import BoosterParams, FoldParams, ModelParams
+from altforecast.forecast_params import CALIBRATION, MODELS, BoosterParams, FoldParams, ModelParams
 from altforecast.forecast_scores import LEVELS, pinball_loss, skill
 from altforecast.forecast_summary import REFERENCE, strongest_feature, summarise
 from altforecast.forecast_targets import log_variance_ahead, walk_forward_folds
@@ -59,6 +59,17 @@ def test_forecast_past_of_baselines_is_the_same_without_models(past: PastForecas
     assert plain.score is None
     for name, values in plain.quantiles.items():
         np.testing.assert_array_equal(values, past.quantiles[name])
+
+
+def test_forecast_past_calibrates_learned_parts_on_their_own_window(past: PastForecasts) -> None:
+    params = replace(PARAMS, residual_days=20)
+    short = forecast_past(GRID, Span(4, TEST_FROM), build_features(GRID), params, fold_params=LEARNING)
+    for name in ("ewma", "har", "har_pooled", "har_own", "climatology"):
+        np.testing.assert_array_equal(short.quantiles[name], past.quantiles[name])
+    for name in ("scale", "shape", "mix"):
+        np.testing.assert_array_equal(short.quantiles[name][:240], past.quantiles[name][:240], "no more than 20 days are known yet")
+        assert not np.array_equal(short.quantiles[name][-240:], past.quantiles[name][-240:], equal_nan=True)
+    assert max(params.residual_days for params in MODELS.values()) <= CALIBRATION.residual_days, "packs keep no more residuals"
 
 
 def test_forecast_past_does_not_see_the_future() -> None:
