@@ -17,6 +17,15 @@ export async function get(path, parameters = {}) {
   return body;
 }
 
+/** Whether an answer differs from the one before of the same name: what has not changed is not drawn anew, so that focus stays. */
+const seen = new Map();
+export function isNew(name, answer) {
+  const text = JSON.stringify(answer);
+  const isSame = seen.get(name) === text;
+  seen.set(name, text);
+  return !isSame;
+}
+
 export function lineageText(element, lineage) {
   element.replaceChildren();
   if (!lineage) return;

@@ -1,7 +1,7 @@
 // The forecast page of one market: what is ahead, how it was made, calibration, skill, and every past forecast.
 // What belongs here: this page. What does not: pictures (plots.js), the track record's table (record.js), shared words.
 
-import { get, lineageText, showHealth, showNotice } from "./api.js";
+import { get, isNew, lineageText, showHealth, showNotice } from "./api.js";
 import { at, covered, directionTag, facts, fanPoints, forecastPath, HORIZONS, intervalText, known, modelLink, NAMES, number, saidBy, share, skillLegend, skillText, widthText } from "./forecast_words.js";
 import { element, fill, price, row, showZone, time } from "./format.js";
 import { pitFracs, pitWords, reliabilityBins, reliabilityWords } from "./judged.js";
@@ -151,13 +151,13 @@ async function judge() {
   const mine = ++asked;
   const [horizon, origin, forecaster] = ["horizon", "origin", "forecaster"].map((id) => byId(id).value);
   byId("origin-words").textContent = ORIGIN_WORDS[origin];
-  const parts = { record: record.load(horizon, origin, forecaster), all: get("/api/forecasts/reliability", { horizon, origin, forecaster }) };
-  const own = await parts.record.catch((error) => error);
-  const all = await parts.all.catch((error) => error);
+  const parts = [record.load(horizon, origin, forecaster), get("/api/forecasts/reliability", { horizon, origin, forecaster })];
+  const [own, all] = await Promise.all(parts.map((part) => part.catch((error) => error)));
   const version = ahead?.data.horizons.find((h) => h.horizon === horizon && h.forecaster === forecaster)?.model ?? own.data?.rows[0]?.model;
   const skill = await skillPoints(origin, horizon, forecaster, version).catch((error) => error);
   if (mine !== asked) return;
   say("judge", [own, all, skill].filter((x) => x instanceof Error).map((x) => x.message));
+  if (!isNew("judged", [horizon, origin, forecaster, byId("scope").value, own.data, all.data, skill.of?.("skill_har")])) return;
   const scores = byId("scope").value === "own" ? own.data?.summary.find((s) => s.origin === origin) : all.data;
   showCalibration(scores);
   if (all.data) showCoverage(all.data);
@@ -174,7 +174,7 @@ async function refreshAhead() {
   try {
     ahead = await get(`/api/forecasts/${encodeURIComponent(symbol)}`, { exchange: wanted.get("exchange") });
     say("ahead", ahead.warnings ?? []);
-    showAhead();
+    if (isNew("ahead", ahead)) showAhead();
   } catch (error) {
     say("ahead", [error.message]);
     if (!ahead) place(byId("fan"), () => element("p", error.message, "muted"));

@@ -1,7 +1,7 @@
 // The overview of forecasts: every market and horizon as a table to sort, who answers, calibration over all markets.
 // What belongs here: this page. What does not: pictures (plots.js), shared words (forecast_words.js).
 
-import { get, lineageText, showHealth, showNotice } from "./api.js";
+import { get, isNew, lineageText, showHealth, showNotice } from "./api.js";
 import { covered, directionTag, forecastPath, HORIZONS, intervalText, known, modelLink, number, saidBy, share, skillCell, skillText, widthText } from "./forecast_words.js";
 import { element, fill, row, showZone, time } from "./format.js";
 import { pitFracs, pitWords, reliabilityBins, reliabilityWords } from "./judged.js";
@@ -103,6 +103,7 @@ async function drawJudged() {
 async function refresh() {
   const asked = ["/api/forecasts", "/api/models", "/api/forecasts/skill"].map((path) => get(path).catch((error) => ({ data: null, warnings: [error.message] })));
   const [forecasts, models, skill] = await Promise.all(asked);
+  if (!isNew("page", [forecasts, models.data, skill.data])) return;
   scores = Object.fromEntries(HORIZONS.map((h) => [h, scoreOf(h, models.data, skill.data)]));
   lines = forecasts.data ?? lines;
   byId("horizons").replaceChildren(...HORIZONS.map(tile));

@@ -1,7 +1,7 @@
 // The models page: who answers for each horizon, what was trained, and the log with its reasons.
 // What belongs here: this page. What does not: one model's card (model.js).
 
-import { get, showHealth, showNotice } from "./api.js";
+import { get, isNew, showHealth, showNotice } from "./api.js";
 import { covered, eventTag, known, modelLink, number, skillCell, skillText } from "./forecast_words.js";
 import { element, fill, row, showZone, time } from "./format.js";
 
@@ -41,11 +41,12 @@ function eventRow(e) {
 async function refresh() {
   try {
     const { data, warnings } = await get("/api/models");
+    showNotice(warnings ?? []);
+    if (!isNew("models", data)) return;
     byId("horizons").replaceChildren(...data.map(tile));
     const models = data.flatMap((h) => h.newest).sort((a, b) => b.trained_at.localeCompare(a.trained_at));
     fill(byId("models"), models.map(modelRow), "None yet: baselines are trained daily, candidates by the job train_models.");
     fill(byId("events"), data.flatMap((h) => h.events).sort((a, b) => b.id - a.id).map(eventRow), "Nothing yet.");
-    showNotice(warnings ?? []);
   } catch (error) {
     showNotice([error.message]);
   }
