@@ -13,6 +13,7 @@ from math import exp
 import polars as pl
 import structlog
 
+from altforecast.decision_scores import score_ai
 from altforecast.errors import StorageError
 from altforecast.forecast_params import HORIZONS
 from altforecast.forecast_scores import LEVELS
@@ -170,6 +171,7 @@ def _horizon(reader: LakeReader, models: ModelLog, pick: Chosen, health: dict[tu
     return {
         **{name: row[name] for name in plain}, "made_at": row["known_at"], "is_stale": pick.is_stale, "is_baseline": pick.is_baseline,
         "quantiles": _quantiles(row), "direction": direction(row["p_up"], row["p_base"], direction_of(report)),
+        "score_ai": score_ai(row["p_up"], row["p_base"]),
         "calibration": calibration_of(reader, row), "recent": recent_of(health.get((row["horizon"], row["forecaster"]))),
         "walk_forward": walk_forward_of(report), "note": pick.note,
     }  # fmt: skip

@@ -86,6 +86,7 @@ class HorizonResponse(BaseModel):
     p_up: float | None = Field(description="calibrated probability of a rise; only boosted models say one")
     p_base: float | None = Field(description="share of rises before training")
     direction: DirectionResponse
+    score_ai: float | None = Field(description="distance of P(up) from the base rate, -1 to 1; 1 is 5 points or more. No weight is implied")
     calibration: CalibrationResponse | None
     recent: RecentResponse | None = Field(description="null until forecasts have matured for a day")
     walk_forward: WalkForwardResponse | None = Field(description="null where the model has no report")
