@@ -149,21 +149,16 @@ class ModelParams:
     """Trailing days of residuals that calibrate scale and shape; at most those of the baselines, which packs keep."""
 
 
-_WEAK = BoosterParams(rounds=60, leaves=7, min_rows=5000, feature_frac=0.3, row_frac=0.3, l2=50.0)
-"""Outcomes a day ahead overlap: 5,000 hourly rows of 22 series are ten days."""
-
 MODELS: Mapping[str, ModelParams] = MappingProxyType(
     {
         "15m": ModelParams(mixed=("scale", "shape"), residual_days=120),
         "1h": ModelParams(mixed=("scale", "shape"), residual_days=120),
         "4h": ModelParams(scale=BoosterParams(rounds=150), mixed=("har", "ewma", "scale", "shape"), residual_days=120),
         "24h": ModelParams(
-            scale=_WEAK,
-            shape=BoosterParams(rounds=40, leaves=7, min_rows=5000, feature_frac=0.2, row_frac=0.2, l2=50.0),
-            min_own_rows=1_000_000_000,
-            shrink=0.7,
+            scale=BoosterParams(rounds=60),
+            scale_own=BoosterParams(rounds=40, leaves=15, min_rows=200),
+            shrink=0.5,
             mixed=("har", "ewma", "scale", "shape"),
-            residual_days=120,
         ),
     }
 )
