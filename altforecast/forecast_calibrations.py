@@ -1,7 +1,7 @@
 """The daily calibration of a pack: quantiles of its past residuals that had matured when a bar closed.
 
-What belongs here: rows of the table forecast_calibrations, from the residuals of a pack and of the bars since its training. What does
-not: how quantiles are shrunk (`residual_quantiles`) and what they are used for (`forecasting`). Method: docs/methods/forecasts.md.
+What belongs here: rows of the table forecast_calibrations, from the residuals of a pack and of the bars since its training.
+What does not: how quantiles are shrunk (`residual_quantiles`) and what they are used for (`forecasting`).
 """
 
 from __future__ import annotations
