@@ -1,7 +1,7 @@
 """The feature matrix from the lake: inputs of a window, months that are due, rows of a month.
 
-What belongs here: what features read and how far back, and which files of the table `features` no longer match their inputs. What does
-not: the features (`altforecast.forecast_features`). Training and forecasts call the same function on the same inputs.
+What belongs here: what features read and how far back, and which files of the table `features` no longer match their inputs.
+What does not: the features (`altforecast.forecast_features`). Training and forecasts call the same function on the same inputs.
 """
 
 from __future__ import annotations
