@@ -28,7 +28,7 @@ from altforecast_serving.queries.direction import direction
 from altforecast_serving.queries.lake import LakeReader
 from altforecast_serving.queries.model_health import newest_health, recent_of
 from altforecast_serving.queries.model_reports import Report, direction_of, walk_forward_of
-from altforecast_serving.queries.models import BASELINE_ANSWERS, HorizonLog, ModelLog
+from altforecast_serving.queries.models import BASELINE_ANSWERS, NOTHING_TRAINED, HorizonLog, ModelLog
 from altforecast_serving.queries.newest_forecasts import Row, Rows, newest_bars, newest_forecasts
 from altforecast_serving.queries.rows import EMPTY_LAKE, not_built
 
@@ -66,7 +66,7 @@ def find_forecasts(
     }  # fmt: skip
     return Answer(
         data, _parts(reader, [pick.row for pick in chosen]), newest_known(pick.row["known_at"] for pick in chosen),
-        warnings=[*_stale(chosen), *([] if chosen else _why_empty(reader, series))],
+        warnings=[*_stale(chosen), *([] if chosen else _why_empty(reader, models, series))],
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def find_overview(reader: LakeReader, models: ModelLog, horizons: tuple[str, ...
         [_line(pick, models, metrics) for pick in chosen], _parts(reader, [pick.row for pick in chosen]),
         newest_known(pick.row["known_at"] for pick in chosen),
         warnings=[f"{n_stale} of {len(chosen)} forecasts are of older bars than the newest ones"] * bool(n_stale)
-        if chosen else _why_empty(reader, None),
+        if chosen else _why_empty(reader, models, None),
     )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def _stale(chosen: list[Chosen]) -> list[str]:
     ]  # fmt: skip
 
 
-def _why_empty(reader: LakeReader, series: Series | None) -> list[str]:
+def _why_empty(reader: LakeReader, models: ModelLog, series: Series | None) -> list[str]:
     known = reader.series()
     if not known:
         return [EMPTY_LAKE]
@@ -240,5 +240,10 @@ def _why_empty(reader: LakeReader, series: Series | None) -> list[str]:
         needed = " or ".join(tf.value for tf in wanted)
         return [f"{series.symbol} on {series.exchange} has no bars of {needed}, which forecasts are made from"]
     if not any(reader.lake.files("forecasts", tf) for tf in wanted):
-        return [not_built("forecasts")]
+        return [f"no forecast has been made yet: {NOTHING_TRAINED}" if _is_untrained(models) else not_built("forecasts")]
     return [f"no forecast of {series.symbol} on {series.exchange} yet" if series is not None else "no forecast of this horizon yet"]
+
+
+def _is_untrained(models: ModelLog) -> bool:
+    held = [_log_of(models, name) for name in HORIZONS]
+    return all(one is not None and not one.newest for one in held)

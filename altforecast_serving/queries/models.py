@@ -26,6 +26,9 @@ from altforecast_serving.queries.model_reports import Report, count_gates, repor
 
 BASELINE_ANSWERS = "the baseline HAR-S-FHS answers"
 NO_CHAMPION = f"no champion yet: {BASELINE_ANSWERS}"
+NOTHING_TRAINED = (
+    "nothing is trained yet: the job train_models does it by itself, minutes after the first start, where Dagster runs and the bars suffice"
+)
 _DECIDES = (Event.PROMOTED, Event.FORCED, Event.ROLLED_BACK)
 MAX_CANDIDATES = 5
 MAX_EVENTS = 10
@@ -54,7 +57,7 @@ class HorizonLog:
         """Why a baseline answers, or that a roll-back brought the champion; None for a champion that was promoted."""
         decided = self.decided
         if decided is None or decided.event is not Event.ROLLED_BACK:
-            return None if self.champion is not None else NO_CHAMPION
+            return None if self.champion is not None else NO_CHAMPION if self.newest else NOTHING_TRAINED
         gone = next((e.version for e in self.events if e.event in (Event.PROMOTED, Event.FORCED)), None)
         answers = BASELINE_ANSWERS if decided.version is None else f"{decided.version} answers again"
         at = f"{decided.at:%Y-%m-%d %H:%M} UTC" if decided.at else "an unknown day"
@@ -121,18 +124,23 @@ def find_models(models_of: ModelLog) -> Answer:
     """Per horizon: champion, challenger, newest candidates with the newest baseline, newest entries of the log."""
     rows = [_horizon_row(name, models_of.horizon(name)) for name in HORIZONS]
     is_empty = not any(row["newest"] for row in rows)
-    warnings = ["no model has been trained yet: start Dagster (`altforecast up`) or run `altforecast models --help`"] if is_empty else []
-    return Answer(rows, warnings=warnings)
+    return Answer(rows, warnings=[NOTHING_TRAINED] if is_empty else [])
 
 
 def _horizon_row(name: str, held: HorizonLog) -> dict[str, Any]:
     return {
-        "horizon": name, "answering": "champion" if held.champion else "baseline", "note": held.note(),
+        "horizon": name, "answering": _answering(held), "note": held.note(),
         "champion": _line(held.champion, held) if held.champion else None,
         "challenger": _line(held.challenger, held) if held.challenger else None,
         "newest": [_line(model, held) for model in _shown(held.newest)],
         "events": [asdict(event) for event in held.events[:MAX_EVENTS]],
     }  # fmt: skip
+
+
+def _answering(held: HorizonLog) -> str | None:
+    if held.champion is not None:
+        return "champion"
+    return "baseline" if held.newest else None
 
 
 def _shown(newest: Sequence[Model]) -> list[Model]:

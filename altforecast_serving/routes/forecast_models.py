@@ -314,7 +314,7 @@ class HorizonModels(BaseModel):
     """Who answers for one horizon, and who might."""
 
     horizon: Horizon
-    answering: Literal["champion", "baseline"]
+    answering: Literal["champion", "baseline"] | None = Field(description="null before anything is trained")
     note: str | None = Field(description="why the baseline answers")
     champion: ModelLine | None
     challenger: ModelLine | None

@@ -93,7 +93,7 @@ def test_read_forecasts_empty_lake_says_why(empty: TestClient) -> None:
 
 
 def test_read_forecasts_none_yet_says_why(client: TestClient) -> None:
-    assert "forecasts have not been built" in client.get(URL).json()["warnings"][0]
+    assert "nothing is trained yet" in client.get(URL).json()["warnings"][0]
     assert "no bars of 15m or 1h" not in str(client.get(URL).json())
 
 

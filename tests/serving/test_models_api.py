@@ -43,9 +43,9 @@ def _models(client: TestClient) -> dict[str, HorizonModels]:
 def test_list_models_none_yet(api: TestClient) -> None:
     body = api.get("/api/models").json()
     assert [row["horizon"] for row in body["data"]] == list(HORIZONS)
-    assert {row["answering"] for row in body["data"]} == {"baseline"}
-    assert body["data"][0]["note"].startswith("no champion yet")
-    assert body["warnings"][0].startswith("no model has been trained yet")
+    assert {row["answering"] for row in body["data"]} == {None}
+    assert body["data"][0]["note"].startswith("nothing is trained yet")
+    assert body["warnings"][0].startswith("nothing is trained yet")
 
 
 def test_list_models_follows_the_log(api: TestClient, store: Store) -> None:

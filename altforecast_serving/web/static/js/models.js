@@ -11,7 +11,7 @@ const byId = (id) => document.getElementById(id);
 function tile(horizon) {
   const box = element("div", "", "tile");
   const champion = horizon.answering === "champion" ? horizon.champion : null;
-  box.append(element("b", `${horizon.horizon} ahead`), element("span", champion ? "champion " : "baseline HAR-S answers"));
+  box.append(element("b", `${horizon.horizon} ahead`), element("span", champion ? "champion " : horizon.answering ? "baseline HAR-S answers" : "nobody answers yet"));
   if (champion) {
     box.append(modelLink(champion.version), element("br"), element("span", `skill over HAR-S ${skillText(champion.scores.skill_har)}, coverage ${covered(champion.scores.coverage_80, champion.scores.coverage_95)}`));
   }
