@@ -59,8 +59,8 @@ def _since(context: dg.AssetExecutionContext, house: House) -> datetime | None:
 
 
 def live(house: House, timeframe: Timeframe, since: datetime | None, run_id: str) -> Built:
-    """Add the outcomes of live forecasts that are known and not written yet."""
-    from altforecast.forecast_outcomes import LIVE
+    """Add the outcomes of live forecasts that are known and not written yet; forecasts made up for too late have none."""
+    from altforecast.forecast_outcomes import LIVE, MADE_IN_TIME
     from altforecast.forecast_outcomes import forecast_outcomes as outcomes_of
 
     lake = house.lake
@@ -69,7 +69,7 @@ def live(house: House, timeframe: Timeframe, since: datetime | None, run_id: str
         return Built(NAME)
     start = since or newest - (CATCH_UP + RECENT if _is_first_of_day(house, timeframe) else RECENT)
     end = newest + timeframe.duration
-    said = lake.read("forecasts", timeframe, start).filter((pl.col("target_ts") <= end) & pl.col("q500").is_not_null())
+    said = lake.read("forecasts", timeframe, start).filter((pl.col("target_ts") <= end) & pl.col("q500").is_not_null() & MADE_IN_TIME)
     key = [c for c in FORECAST_OUTCOMES.key if c != "origin"]
     known = lake.read(NAME, timeframe, start, columns=FORECAST_OUTCOMES.key).filter(pl.col("origin") == LIVE)
     waiting = said.join(known.select(key), on=key, how="anti")

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from altforecast.forecast_tables import QUANTILES
+from altforecast.forecast_outcomes import forecast_outcomes
+from altforecast.forecast_tables import FORECASTS, QUANTILES
 from altforecast_io.store import models
 from altforecast_pipelines.forecasts import add_rows
 from altforecast_pipelines.resources import House
@@ -112,8 +113,12 @@ def test_bar_by_bar_says_what_all_at_once_says(make_copy: Callable[[str], House]
     forecast(fast)
     assert of(said(fast), forecaster="champion", horizon="1h").height > 4 * 27
     assert_frame_equal(said(slow).drop("known_at"), said(fast).drop("known_at"), rel_tol=1e-5)
-    for name in ("forecast_calibrations", "forecast_outcomes"):
-        assert_frame_equal(slow.lake.read(name).drop("known_at"), fast.lake.read(name).drop("known_at"), rel_tol=1e-5)
+    calibrations = [each.lake.read("forecast_calibrations").drop("known_at") for each in (slow, fast)]
+    assert_frame_equal(*calibrations, rel_tol=1e-5)
+    assert fast.lake.read("forecast_outcomes").is_empty()  # all made up for after the outcome
+    followed = slow.lake.read("forecast_outcomes").join(said(slow), on=FORECASTS.key, suffix="_said")
+    assert followed.filter(pl.col("horizon") == "1h")["ts"].unique().sort().to_list() == [TRAINED + n * HOUR for n in (-1, 24)]
+    assert followed.filter(pl.col("known_at_said") >= pl.col("target_ts")).is_empty()
     assert slow.lake.read("forecast_calibrations")["ts"].n_unique() == 3
 
 
@@ -249,10 +254,11 @@ def test_a_champion_that_fails_is_rolled_back(house: House, bars: pl.DataFrame) 
     version = promote(house)
     up_to(house, bars, TRAINED + 30 * HOUR)
     forecast(house)
-    known = house.lake.read("forecast_outcomes").filter(pl.col("horizon") == "1h", pl.col("ts") >= TRAINED)
+    made = said(house).filter(pl.col("horizon") == "1h", pl.col("ts") >= TRAINED).with_columns(pl.col("ts").add(HOUR).alias("known_at"))
+    known = forecast_outcomes(made, bars, "live")
     spoiled = [
         known.with_columns(
-            pl.col("ts", "target_ts", "known_at") - timedelta(hours=26 * n),
+            pl.col("ts", "target_ts", "known_at") - timedelta(hours=30 * n),
             pl.when(pl.col("forecaster") == "champion").then(pl.col("loss") * 1.1).otherwise("loss").alias("loss"),
         )
         for n in range(2, 14)
