@@ -153,7 +153,7 @@ MODELS: Mapping[str, ModelParams] = MappingProxyType(
     {
         "15m": ModelParams(mixed=("scale", "shape"), residual_days=120),
         "1h": ModelParams(mixed=("scale", "shape"), residual_days=120),
-        "4h": ModelParams(scale=BoosterParams(rounds=150), mixed=("har", "ewma", "scale", "shape"), residual_days=120),
+        "4h": ModelParams(scale=BoosterParams(rounds=150)),
         "24h": ModelParams(
             scale=BoosterParams(rounds=60),
             scale_own=BoosterParams(rounds=40, leaves=15, min_rows=200),
