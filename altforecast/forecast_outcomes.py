@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 LIVE, WALK_FORWARD = "live", "walk_forward"
 ORIGINS = (LIVE, WALK_FORWARD)
+MADE_IN_TIME = pl.col("known_at") < pl.col("target_ts")
+"""Of rows of `forecasts`: said before the outcome was known. Only those are live."""
 _LOW80, _HIGH80, _LOW95, _HIGH95 = (LEVELS.index(level) for level in (0.10, 0.90, 0.025, 0.975))
 
 
@@ -27,11 +29,14 @@ def forecast_outcomes(forecasts: pl.DataFrame, bars: pl.DataFrame, origin: str) 
 
     forecasts: rows of `forecasts` or `walk_forward_forecasts`; those without quantiles or price have no outcome. bars: columns symbol,
     exchange, timeframe, ts, close, known_at and quality of the bars ahead; a bar without a positive finite close, or printed while its
-    feed was down, is no outcome. Empty frames give an empty frame. Raises InputError for an unknown origin.
+    feed was down, is no outcome. Of live forecasts only those made before their outcome was known count: what is made up for after a
+    stop, or of bars whose outcome taught a new model, proves nothing. Empty frames give an empty frame. Raises InputError for an
+    unknown origin.
     """
     if origin not in ORIGINS:
         raise InputError("origin", origin, "unknown origin of forecasts", ORIGINS)
     said = forecasts.filter(pl.all_horizontal(*(pl.col(c).is_not_null() for c in ("price", *QUANTILES))))
+    said = said.filter(MADE_IN_TIME) if origin == LIVE else said
     frames = [_of_bar_length(said, bars, timeframe) for timeframe in said["timeframe"].unique().to_list()]
     if not any(frame.height for frame in frames):
         return FORECAST_OUTCOMES.empty()

@@ -90,7 +90,7 @@ FORECAST_CALIBRATIONS = Table(
 )  # fmt: skip
 
 FORECAST_OUTCOMES = Table(
-    "forecast_outcomes", "What followed each forecast whose outcome is known", "one forecaster, horizon and bar",
+    "forecast_outcomes", "What followed each forecast that was made before its outcome was known", "one forecaster, horizon and bar",
     (*_KEY, "origin"), (*_KEY, "origin"),
     (
         *_what(),

@@ -58,6 +58,13 @@ def test_forecast_outcomes_is_known_when_the_bar_is() -> None:
     assert forecast_outcomes(said(), late, "live")["known_at"].item() == NOON + 30 * HOUR
 
 
+@pytest.mark.parametrize(("made_at", "n"), [(NOON + 5 * HOUR - timedelta(seconds=1), 1), (NOON + 5 * HOUR, 0)])
+def test_live_forecasts_made_after_their_outcome_do_not_count(made_at: datetime, n: int) -> None:
+    late = said(known_at=made_at)
+    assert forecast_outcomes(late, bar(NOON + 4 * HOUR, 101.0), "live").height == n
+    assert forecast_outcomes(late, bar(NOON + 4 * HOUR, 101.0), "walk_forward").height == 1
+
+
 @pytest.mark.parametrize("broken", [{"q500": None}, {"price": None}])
 def test_forecast_outcomes_needs_a_forecast(broken: dict[str, None]) -> None:
     assert forecast_outcomes(said(**broken), bar(NOON + 4 * HOUR, 101.0), "live").is_empty()

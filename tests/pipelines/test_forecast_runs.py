@@ -117,7 +117,7 @@ def test_bar_by_bar_says_what_all_at_once_says(make_copy: Callable[[str], House]
     assert_frame_equal(*calibrations, rel_tol=1e-5)
     assert fast.lake.read("forecast_outcomes").is_empty()  # all made up for after the outcome
     followed = slow.lake.read("forecast_outcomes").join(said(slow), on=FORECASTS.key, suffix="_said")
-    assert followed.filter(pl.col("horizon") == "1h")["ts"].unique().sort().to_list() == [TRAINED + n * HOUR for n in (-1, 24)]
+    assert followed.filter(pl.col("horizon") == "1h")["ts"].unique().sort().to_list() == [TRAINED + n * HOUR for n in (-1, 0, 24)]
     assert followed.filter(pl.col("known_at_said") >= pl.col("target_ts")).is_empty()
     assert slow.lake.read("forecast_calibrations")["ts"].n_unique() == 3
 

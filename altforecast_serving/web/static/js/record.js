@@ -64,7 +64,7 @@ function sumWords(s) {
 }
 
 function insideCell(p) {
-  if (!known(p.is_in_80)) return element("td", p.reason ? "" : "not known yet", "muted");
+  if (!known(p.is_in_80)) return element("td", p.reason ? "" : p.known_at >= p.target_ts ? "made too late to count" : "not known yet", "muted");
   const words = p.is_in_80 ? ["inside both", "up"] : p.is_in_95 ? ["in 95 % only", "warm"] : ["outside", "down"];
   return element("td", ...words);
 }
