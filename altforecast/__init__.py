@@ -4,5 +4,5 @@ What belongs here: definitions, formulas and schemas of the market domain. What 
 clocks, environment variables and frameworks (they live in altforecast_io and the applications).
 """
 
-CODE_VERSION = "2026.11.2"
+CODE_VERSION = "2026.11.3"
 """Version of every number-changing definition in this package; recorded in the provenance of each lake file."""
