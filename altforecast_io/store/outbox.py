@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from altforecast.errors import InputError
 from altforecast_io.store.engine import Store
@@ -50,27 +49,23 @@ class Waiting:
 def post(store: Store, topic: str, chat_id: int, text: str, dedup_key: str, not_before: datetime | None = None) -> bool:
     """Put a message into the outbox; False where one with this key is or was there, or MAX_WAITING are waiting.
 
-    Raises InputError for an empty text or an empty or overlong key, StorageError.
+    Of callers with the same key at the same moment exactly one gets True. Raises InputError for an empty text or an empty or
+    overlong key, StorageError.
     """
     if not text.strip():
         raise InputError("text", text, "must not be empty")
     if not 1 <= len(dedup_key) <= 200:
         raise InputError("dedup_key", dedup_key, "must have 1 to 200 characters")
     now = store.clock()
-    try:
-        with store.write() as connection:
-            if connection.execute(select(outbox.c.id).where(outbox.c.dedup_key == dedup_key)).first():
-                return False
-            if (connection.execute(select(func.count()).select_from(outbox).where(_is_waiting(now))).scalar_one()) >= MAX_WAITING:
-                return False
-            connection.execute(
-                insert(outbox).values(
-                    topic=topic[:64], chat_id=chat_id, text=text, dedup_key=dedup_key, created_at=now, not_before=not_before or now
-                )
-            )
-        return True
-    except IntegrityError:
-        return False
+    with store.write() as connection:
+        store.lock(connection, "outbox")
+        if connection.execute(select(outbox.c.id).where(outbox.c.dedup_key == dedup_key)).first():
+            return False
+        if connection.execute(select(func.count()).select_from(outbox).where(_is_waiting(now))).scalar_one() >= MAX_WAITING:
+            return False
+        values = {"topic": topic[:64], "chat_id": chat_id, "text": text, "dedup_key": dedup_key, "created_at": now}
+        connection.execute(insert(outbox).values(**values, not_before=not_before or now))
+    return True
 
 
 def due(store: Store, limit: int = 50) -> list[Letter]:

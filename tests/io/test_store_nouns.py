@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from altforecast.errors import InputError, StorageError, UnknownNameError
-from altforecast_io.store import heartbeats, idempotency, keys, schema, settings, users
+from altforecast_io.store import heartbeats, idempotency, keys, outbox, schema, settings, users
 from altforecast_io.store.engine import Store
 from tests.io.conftest import NOW
 
@@ -174,6 +174,19 @@ def test_user_settings_are_replaced(store: Store) -> None:
         users.set_setting(store, user.id, "timezone", zone)
     users.set_setting(store, user.id, "muted", True)
     assert users.settings_of(store, user.id) == {"timezone": "Europe/Amsterdam", "muted": True}
+
+
+def test_post_same_key_at_once_is_one_letter(store: Store) -> None:
+    posted: list[bool] = []
+    run_in_parallel(4, lambda _: posted.extend([outbox.post(store, "digest", 1, "text", f"key {n}") for n in range(20)]))
+    assert Counter(posted) == {True: 20, False: 60}
+    assert outbox.waiting(store).n_waiting == 20
+
+
+def test_post_at_once_keeps_the_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 5)
+    run_in_parallel(4, lambda n: [outbox.post(store, "digest", 1, "text", f"key {n} {k}") for k in range(5)])
+    assert outbox.waiting(store).n_waiting == 5
 
 
 def run_in_parallel(count: int, work: Callable[[int], Any]) -> None:
