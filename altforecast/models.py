@@ -32,6 +32,9 @@ MANIFEST = "manifest.json"
 MAX_BINS = 127
 """Histogram bins of each feature; half of LightGBM's default, for speed."""
 _PLATT_STEPS = 50
+_SAME_SCORE = 1e-9
+"""Scores that spread by less than this share of themselves are one score: trees that never split, and the rounding of their mean. A
+slope through rounding would make certainty of it."""
 
 
 class Trees(Protocol):
@@ -176,7 +179,7 @@ def fit_platt(score: Floats, happened: NDArray[np.bool_]) -> Platt:
     x, y = score[known], happened[known].astype(np.float64)
     centre, spread = float(x.mean()), float(x.std())
     base = _logit(float((y.sum() + 1.0) / (len(y) + 2.0)))
-    if spread == 0.0 or y.min() == y.max():
+    if spread <= _SAME_SCORE * float(np.abs(x).max()) or y.min() == y.max():
         return Platt(base, 0.0)
     offset, slope = _logistic((x - centre) / spread, y, base)
     return Platt(offset - slope * centre / spread, slope / spread) if slope > 0 else Platt(base, 0.0)

@@ -156,6 +156,15 @@ def test_fit_platt_of_useless_scores_is_the_base_rate() -> None:
         fit_platt(np.array([np.nan]), np.array([True]))
 
 
+def test_fit_platt_of_one_score_is_the_base_rate_whatever_its_mean_is_rounded_to() -> None:
+    rng = np.random.default_rng(1)
+    for value in (0.0, *rng.normal(0, 0.05, 50).tolist()):
+        happened = rng.random(3001) < 0.52
+        found = fit_platt(np.full(3001, value), happened)
+        assert found.slope == 0.0
+        assert found.probability(np.array([value + 0.001]))[0] == pytest.approx(happened.mean(), abs=1e-3)
+
+
 def test_fit_platt_ends_on_separable_scores() -> None:
     score = np.linspace(-1, 1, 100)
     found = fit_platt(score, score > 0)
