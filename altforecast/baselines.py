@@ -17,7 +17,7 @@ from altforecast.bar_grid import BarGrid, bar_variance, log_returns
 from altforecast.errors import InputError
 from altforecast.forecast_features import log_variances, market_mean
 from altforecast.forecast_params import CALIBRATION, FOLDS, CalibrationParams, FoldParams, feature_params
-from altforecast.rolling import ewma
+from altforecast.rolling import Trailing, ewma
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,7 +39,7 @@ def har_design(grid: BarGrid, horizon: int, last: int | None = None) -> Floats:
     """
     params = feature_params(grid.timeframe)
     keep = slice(0 if last is None else max(len(grid.ts) - last, 0), None)
-    own = [level[keep] for level in log_variances(bar_variance(grid), params)]
+    own = list(log_variances(Trailing(bar_variance(grid), len(grid.ts[keep])), params))
     usable = ~(np.isnan(own[0]) | np.isnan(own[2]))
     for shorter in range(len(own) - 1):
         own[shorter + 1] = np.where(np.isnan(own[shorter + 1]), own[shorter], own[shorter + 1])

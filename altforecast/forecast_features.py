@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from altforecast.bar_grid import BarGrid, bar_variance, log_returns
 from altforecast.feature_table import FEATURES
 from altforecast.forecast_params import VARIANCE_FLOOR, FeatureParams, feature_params
-from altforecast.rolling import lag, rolling_max, rolling_mean, rolling_min
+from altforecast.rolling import Trailing, newest_rows, rolling_max, rolling_min
 from altforecast.signal_features import SignalFrames, signal_columns
 from altforecast.table_schema import TS
 
@@ -48,16 +48,24 @@ class _Base:
 
     grid: BarGrid
     params: FeatureParams
-    variance: Floats
-    returns: Floats
-    logs: Floats
+    rows: int
+    """Rows at the end that are asked for; what is not a path has so many."""
+    variance: Trailing
+    returns: Trailing
+    logs: Trailing
     """ln of the close."""
-    turnover: Floats
+    turnover: Trailing
     """Volume in quote units."""
+    bar: Trailing
+    """Log variance of single bars, as far back as the week window."""
     log_variance: tuple[Floats, ...]
     """Of each window of the parameters."""
     sd: Floats
     """Standard deviation per bar over the day window."""
+
+    def recent(self, path: Floats) -> Trailing:
+        """A path of which no more than the week window is read."""
+        return Trailing(newest_rows(path, self.rows + self.params.week), self.rows)
 
 
 def build_features(grid: BarGrid, last: int | None = None, signals: SignalFrames | None = None) -> FeatureMatrix:
@@ -66,10 +74,10 @@ def build_features(grid: BarGrid, last: int | None = None, signals: SignalFrames
     signals: what `signal_features` reads; without them their columns are missing. Rows beyond `feature_params(...).lookback_bars` from
     the start of the grid equal those of a longer grid to rounding, where the signals reach as far back as `SignalFrames` says.
     """
-    base = _base(grid, feature_params(grid.timeframe))
     keep = slice(0 if last is None else max(len(grid.ts) - last, 0), None)
     shape = (len(grid.ts[keep]), len(grid.series))
-    named = {name: np.broadcast_to(values[keep], shape) for group in _GROUPS for name, values in group(base)}
+    base = _base(grid, feature_params(grid.timeframe), shape[0])
+    named = {name: np.broadcast_to(values, shape) for group in _GROUPS for name, values in group(base)}
     found = signal_columns(grid, signals or SignalFrames(), keep)
     named |= {name: np.broadcast_to(values, shape) for name, values in found}
     values = np.empty((*shape, len(named)), dtype=np.float32)
@@ -90,9 +98,9 @@ def feature_frame(grid: BarGrid, matrix: FeatureMatrix) -> pl.DataFrame:
     return FEATURES.conform(pl.concat([keys, values], how="horizontal"))
 
 
-def log_variances(variance: Floats, params: FeatureParams) -> tuple[Floats, ...]:
-    """ln of the mean bar variance over each window, shapes (time, series); NaN where a window is less than half known."""
-    return tuple(np.log(rolling_mean(variance, bars, params.fill_frac) + VARIANCE_FLOOR) for bars in params.variance_windows)
+def log_variances(variance: Trailing, params: FeatureParams) -> tuple[Floats, ...]:
+    """ln of the mean bar variance over each window, shapes (rows, series); NaN where a window is less than half known."""
+    return tuple(np.log(variance.mean(bars, params.fill_frac) + VARIANCE_FLOOR) for bars in params.variance_windows)
 
 
 def market_mean(values: Floats, min_members: int = MIN_MEMBERS) -> Floats:
@@ -103,10 +111,12 @@ def market_mean(values: Floats, min_members: int = MIN_MEMBERS) -> Floats:
     return np.asarray(np.where(counts >= min_members, sums / np.maximum(counts, 1), np.nan))
 
 
-def _base(grid: BarGrid, params: FeatureParams) -> _Base:
-    variance = bar_variance(grid)
+def _base(grid: BarGrid, params: FeatureParams, rows: int) -> _Base:
+    variance = Trailing(bar_variance(grid), rows)
     levels = log_variances(variance, params)
-    return _Base(grid, params, variance, log_returns(grid), np.log(grid.close), grid.volume * grid.close, levels, np.exp(levels[2] / 2.0))
+    bar = np.log(Trailing(variance.values, rows + params.week).mean(params.variance_windows[0], params.fill_frac) + VARIANCE_FLOOR)
+    returns, logs, turnover, bars = (Trailing(v, rows) for v in (log_returns(grid), np.log(grid.close), grid.volume * grid.close, bar))
+    return _Base(grid, params, rows, variance, returns, logs, turnover, bars, levels, np.exp(levels[2] / 2.0))
 
 
 def _volatility(b: _Base) -> Named:
@@ -118,20 +128,22 @@ def _volatility(b: _Base) -> Named:
     yield "logvar_day_week", levels["day"] - levels["week"]
     yield "logvar_week_month", levels["week"] - levels["month"]
     for bars in (2, 8):
-        yield f"logvar_{bars}_day", np.log(rolling_mean(b.variance, bars) + VARIANCE_FLOOR) - levels["day"]
-    yield "logvar_3days_week", np.log(rolling_mean(b.variance, 3 * b.params.day) + VARIANCE_FLOOR) - levels["week"]
-    yield "logvar_day_before", lag(levels["day"], b.params.day) - levels["week"]
+        yield f"logvar_{bars}_day", np.log(b.variance.mean(bars) + VARIANCE_FLOOR) - levels["day"]
+    yield "logvar_3days_week", np.log(b.variance.mean(3 * b.params.day) + VARIANCE_FLOOR) - levels["week"]
+    before = b.variance.mean(b.params.day, b.params.fill_frac, before=b.params.day)
+    yield "logvar_day_before", np.log(before + VARIANCE_FLOOR) - levels["week"]
 
 
 def _volatility_path(b: _Base) -> Named:
-    bar, day = b.log_variance[0], b.log_variance[2]
+    day = b.log_variance[2]
     for name, bars in (("1", 1), ("2", 2), ("3", 3), ("same_time", b.params.day - 1), ("same_week_time", b.params.week - 1)):
-        yield f"logvar_lag_{name}", lag(bar, bars) - day
-    same_time = np.stack([lag(bar, n * b.params.day - 1) for n in range(1, 8)])
+        yield f"logvar_lag_{name}", b.bar.at(bars) - day
+    same_time = np.stack([b.bar.at(n * b.params.day - 1) for n in range(1, 8)])
     yield "logvar_same_time_week", _mean_of_known(same_time) - b.log_variance[3]
+    squared = b.recent(b.bar.values**2)
     for name, bars in (("day", b.params.day), ("week", b.params.week)):
-        mean = rolling_mean(bar, bars)
-        yield f"vol_of_vol_{name}", np.sqrt(np.maximum(rolling_mean(bar * bar, bars) - mean * mean, 0.0))
+        mean = b.bar.mean(bars)
+        yield f"vol_of_vol_{name}", np.sqrt(np.maximum(squared.mean(bars) - mean * mean, 0.0))
 
 
 def _mean_of_known(stack: Floats) -> Floats:
@@ -143,43 +155,49 @@ def _mean_of_known(stack: Floats) -> Floats:
 def _returns(b: _Base) -> Named:
     spans = {"1": 1, "2": 2, "4": 4, "8": 8, "day": b.params.day, "3days": 3 * b.params.day, "week": b.params.week, "month": b.params.month}
     for name, bars in spans.items():
-        value = (b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars))
+        value = _span_return(b, bars)
         yield f"return_{name}", value
         if bars != 2:
             yield f"abs_return_{name}", np.abs(value)
-    squared = b.returns**2
-    falls = np.where(np.isnan(squared), np.nan, np.where(b.returns < 0, squared, 0.0))
+    recent = b.recent(b.returns.values).values
+    squared, falls = b.recent(recent**2), b.recent(np.where(recent >= 0, 0.0, recent**2))
     for name, bars, level in (("day", b.params.day, b.log_variance[2]), ("week", b.params.week, b.log_variance[3])):
-        close_variance = rolling_mean(squared, bars) + VARIANCE_FLOOR
-        yield f"downside_{name}", rolling_mean(falls, bars) / close_variance
+        close_variance = squared.mean(bars) + VARIANCE_FLOOR
+        yield f"downside_{name}", falls.mean(bars) / close_variance
         yield f"close_to_range_{name}", np.log(close_variance) - level
 
 
+def _span_return(b: _Base, bars: int) -> Floats:
+    return np.asarray((b.logs.at() - b.logs.at(bars)) / (b.sd * np.sqrt(bars)))
+
+
 def _position(b: _Base) -> Named:
-    g = b.grid
-    width = g.high - g.low
+    high, low, close = (newest_rows(values, b.rows) for values in (b.grid.high, b.grid.low, b.grid.close))
+    width = high - low
     with np.errstate(invalid="ignore", divide="ignore"):
-        yield "close_in_bar", np.where(width > 0, (2.0 * g.close - g.high - g.low) / width, np.where(np.isnan(width), np.nan, 0.0))
+        yield "close_in_bar", np.where(width > 0, (2.0 * close - high - low) / width, np.where(np.isnan(width), np.nan, 0.0))
         for name, bars in (("day", b.params.day), ("week", b.params.week)):
-            high, low = rolling_max(g.high, bars), rolling_min(g.low, bars)
-            yield f"position_{name}", np.where(high > low, (g.close - low) / (high - low), np.nan)
-            yield f"range_{name}", np.log(np.log(high / low) + VARIANCE_FLOOR) - b.log_variance[3] / 2.0
-    up, down = np.maximum(b.returns, 0.0), np.maximum(-b.returns, 0.0)
-    mean_up, mean_down = rolling_mean(up, _RSI_BARS), rolling_mean(down, _RSI_BARS)
-    yield "rsi", mean_up / (mean_up + mean_down + VARIANCE_FLOOR)
-    yield "trend_12_26", (rolling_mean(b.logs, 12) - rolling_mean(b.logs, 26)) / b.sd
-    yield "trend_week", (b.logs - rolling_mean(b.logs, b.params.week)) / b.sd
+            highs, lows = (newest_rows(values, b.rows + bars) for values in (b.grid.high, b.grid.low))
+            top, bottom = newest_rows(rolling_max(highs, bars), b.rows), newest_rows(rolling_min(lows, bars), b.rows)
+            yield f"position_{name}", np.where(top > bottom, (close - bottom) / (top - bottom), np.nan)
+            yield f"range_{name}", np.log(np.log(top / bottom) + VARIANCE_FLOOR) - b.log_variance[3] / 2.0
+    newest = newest_rows(b.returns.values, b.rows + _RSI_BARS)
+    up, down = b.recent(np.maximum(newest, 0.0)).mean(_RSI_BARS), b.recent(np.maximum(-newest, 0.0)).mean(_RSI_BARS)
+    yield "rsi", up / (up + down + VARIANCE_FLOOR)
+    logs = b.recent(b.logs.values)
+    yield "trend_12_26", (logs.mean(12) - logs.mean(26)) / b.sd
+    yield "trend_week", (logs.at() - logs.mean(b.params.week)) / b.sd
 
 
 def _volume(b: _Base) -> Named:
-    day, week, month = (rolling_mean(b.turnover, bars) for bars in (b.params.day, b.params.week, b.params.month))
-    few, size = rolling_mean(b.turnover, b.params.variance_windows[1]), rolling_mean(np.abs(b.returns), b.params.day)
-    yield "volume_bar_day", _log_ratio(b.turnover, day)
+    day, week, month = (b.turnover.mean(bars) for bars in (b.params.day, b.params.week, b.params.month))
+    few, size = b.turnover.mean(b.params.variance_windows[1]), Trailing(np.abs(b.returns.values), b.rows)
+    yield "volume_bar_day", _log_ratio(b.turnover.at(), day)
     yield "volume_few_day", _log_ratio(few, day)
     yield "volume_day_week", _log_ratio(day, week)
     yield "volume_week_month", _log_ratio(week, month)
-    yield "volume_same_time", _log_ratio(lag(b.turnover, b.params.day - 1), day)
-    yield "illiquidity", _log_ratio(size, rolling_mean(np.abs(b.returns), b.params.month)) - _log_ratio(day, month)
+    yield "volume_same_time", _log_ratio(b.turnover.at(b.params.day - 1), day)
+    yield "illiquidity", _log_ratio(size.mean(b.params.day), size.mean(b.params.month)) - _log_ratio(day, month)
 
 
 def _log_ratio(part: Floats, whole: Floats) -> Floats:
@@ -193,15 +211,18 @@ def _market(b: _Base) -> Named:
     yield from ((f"market_logvar_{name}", mean) for name, mean in zip(("bar", "few", "day"), means, strict=True))
     yield "logvar_bar_to_market", bar - means[0]
     yield "logvar_day_to_market", day - means[2]
-    mean = market_mean(b.returns)
-    spread = np.sqrt(np.maximum(market_mean(b.returns**2) - mean**2, 0.0))
+    returns = b.returns.at()
+    mean = market_mean(returns)
+    spread = np.sqrt(np.maximum(market_mean(returns**2) - mean**2, 0.0))
     yield "market_dispersion", np.log(spread + VARIANCE_FLOOR) - means[2] / 2.0
     yield "market_return", mean / np.exp(means[2] / 2.0)
-    yield "return_to_market", (b.returns - mean) / b.sd
-    yield "breadth", market_mean(np.where(np.isnan(b.returns), np.nan, np.where(b.returns > 0, 1.0, 0.0)))
-    volume = (_log_ratio(b.turnover, rolling_mean(b.turnover, b.params.day)), b.params.variance_windows[1])
-    yield "market_volume_bar", market_mean(volume[0])
-    yield "market_volume_few", market_mean(rolling_mean(volume[0], volume[1]))
+    yield "return_to_market", (returns - mean) / b.sd
+    yield "breadth", market_mean(np.where(np.isnan(returns), np.nan, np.where(returns > 0, 1.0, 0.0)))
+    window = b.params.variance_windows[1]
+    turnover = Trailing(newest_rows(b.turnover.values, b.rows + window + b.params.day), b.rows + window)
+    volume = Trailing(_log_ratio(turnover.at(), turnover.mean(b.params.day)), b.rows)
+    yield "market_volume_bar", market_mean(volume.at())
+    yield "market_volume_few", market_mean(volume.mean(window))
 
 
 def _leader(b: _Base) -> Named:
@@ -214,18 +235,17 @@ def _leader(b: _Base) -> Named:
     for name, level in zip(("bar", "few", "day", "week", "month"), b.log_variance, strict=True):
         yield f"leader_logvar_{name}", column(level)
     for span, bars in (("1", 1), ("day", b.params.day)):
-        yield f"leader_return_{span}", column((b.logs - lag(b.logs, bars)) / (b.sd * np.sqrt(bars)))
-    leader = np.broadcast_to(column(b.returns), b.returns.shape)
-    both = b.returns * leader
-    x, y = np.where(np.isnan(both), np.nan, b.returns), np.where(np.isnan(both), np.nan, leader)
-    week = b.params.week
-    mx, my = rolling_mean(x, week), rolling_mean(y, week)
-    scale = np.sqrt(np.maximum(rolling_mean(x * x, week) - mx * mx, 0.0) * np.maximum(rolling_mean(y * y, week) - my * my, 0.0))
-    yield "leader_correlation", (rolling_mean(both, week) - mx * my) / (scale + VARIANCE_FLOOR**2)
+        yield f"leader_return_{span}", column(_span_return(b, bars))
+    returns = b.recent(b.returns.values).values
+    both = returns * column(returns)
+    x, y = np.where(np.isnan(both), np.nan, returns), np.where(np.isnan(both), np.nan, column(returns))
+    mx, my, mxx, myy, mxy = (b.recent(path).mean(b.params.week) for path in (x, y, x * x, y * y, both))
+    scale = np.sqrt(np.maximum(mxx - mx * mx, 0.0) * np.maximum(myy - my * my, 0.0))
+    yield "leader_correlation", (mxy - mx * my) / (scale + VARIANCE_FLOOR**2)
 
 
 def _calendar(b: _Base) -> Named:
-    minutes = b.grid.ts // 60_000
+    minutes = newest_rows(b.grid.ts, b.rows) // 60_000
     weekday = (minutes // 1440 + 3) % 7
     yield "time_of_day", (minutes % 1440 / 60.0)[:, None]
     yield "weekday", weekday[:, None].astype(np.float64)

@@ -6,6 +6,9 @@ mean (`forecast_features`) and recursive averages (`indicators`).
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,16 +17,71 @@ from altforecast.errors import InputError
 Floats = NDArray[np.float64]
 
 
-def rolling_mean(values: Floats, bars: int, fill_frac: float = 0.5) -> Floats:
-    """Mean of the known values among the last `bars`; NaN where fewer than fill_frac x bars are known. Shape kept.
+class Trailing:
+    """A path (time, series) that is read at its newest rows: as it was some bars before, and as means over windows.
 
-    values: shape (time, series). Running sums: a value depends on earlier rows by rounding alone (relative 1e-10), never on later ones.
+    Sums and counts run down the path once, however many windows are asked for. A mean depends on earlier rows by rounding alone
+    (relative 1e-10), never on later ones; so a path cut to what its longest window reaches gives the same means to rounding.
     """
-    _check(values, bars)
-    known = ~np.isnan(values)
-    sums, counts = _window_sum(np.where(known, values, 0.0), bars), _window_sum(known.astype(np.float64), bars)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts >= max(fill_frac * bars, 1.0), sums / counts, np.nan)
+
+    def __init__(self, values: Floats, rows: int | None = None) -> None:
+        """values: shape (time, series). rows: how many rows at the end are read, None for all; every answer has so many."""
+        if values.ndim != 2:
+            raise InputError("values", values.shape, "must have the shape (time, series)")
+        self.values = values
+        self.rows = len(values) if rows is None else min(rows, len(values))
+
+    def at(self, before: int = 0) -> Floats:
+        """Values `before` rows earlier, NaN before the first; raises InputError for a negative lag: that would be the future."""
+        start, stop, ahead = self._span(before)
+        return _under(self.values[start:stop], ahead)
+
+    def mean(self, bars: int, fill_frac: float = 0.5, before: int = 0) -> Floats:
+        """Mean of the known values among `bars` rows, of the windows that ended `before` rows earlier.
+
+        NaN where fewer than fill_frac x bars are known. Raises InputError for an empty window or a negative lag.
+        """
+        if bars < 1:
+            raise InputError("bars", bars, "a window has at least one bar")
+        start, stop, ahead = self._span(before)
+        sums, counts = (_window_sum(running, bars, start, stop) for running in (self._sums, self._counts))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums / counts
+        short = counts < max(fill_frac * bars, 1.0)
+        means[np.broadcast_to(short, means.shape)] = np.nan
+        return _under(means, ahead)
+
+    def _span(self, before: int) -> tuple[int, int, int]:
+        """First row and end of what is read, and how many rows of the answer lie before the path."""
+        if before < 0:
+            raise InputError("bars", before, "a lag may not be negative")
+        start = len(self.values) - self.rows - before
+        return max(start, 0), max(len(self.values) - before, 0), min(max(-start, 0), self.rows)
+
+    @cached_property
+    def _known(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def _sums(self) -> Floats:
+        """Of the values before each row, shape (time + 1, series)."""
+        return _running(self.values if self._known.all() else np.where(self._known, self.values, 0.0))
+
+    @cached_property
+    def _counts(self) -> Floats:
+        """Of known values before each row, shape (time + 1, series); one column where nothing is missing."""
+        known = self._known
+        return np.arange(len(known) + 1.0)[:, None] if known.all() else _running(known)
+
+
+def newest_rows(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The last `rows` rows, fewer where there are not so many."""
+    return values[max(len(values) - rows, 0) :]
+
+
+def rolling_mean(values: Floats, bars: int, fill_frac: float = 0.5) -> Floats:
+    """Mean of the known values among the last `bars`; NaN where fewer than fill_frac x bars are known. Shape (time, series) kept."""
+    return Trailing(values).mean(bars, fill_frac)
 
 
 def rolling_max(values: Floats, bars: int) -> Floats:
@@ -69,11 +127,24 @@ def ewma(values: Floats, decay: float, start_bars: int = 24) -> Floats:
     return out
 
 
-def _window_sum(values: Floats, bars: int) -> Floats:
-    sums = np.cumsum(values, axis=0)
-    out = sums.copy()
-    out[bars:] -= sums[:-bars]
+def _running(values: NDArray[Any]) -> Floats:
+    out = np.empty((len(values) + 1, values.shape[1]))
+    out[0] = 0.0
+    np.cumsum(values, axis=0, out=out[1:])
     return out
+
+
+def _window_sum(running: Floats, bars: int, start: int, stop: int) -> Floats:
+    """Sums over the last `bars` rows at the rows [start, stop), from the running sums before each row."""
+    sums = running[start + 1 : stop + 1].copy()
+    young = min(max(bars - start - 1, 0), len(sums))  # windows that the path is too short for hold all of it
+    sums[young:] -= running[start + 1 + young - bars : start + 1 + len(sums) - bars]
+    return sums
+
+
+def _under(values: Floats, ahead: int) -> Floats:
+    """The values below so many missing rows."""
+    return np.vstack([np.full((ahead, values.shape[1]), np.nan), values]) if ahead else values
 
 
 def _check(values: Floats, bars: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from altforecast.bar_grid import bar_grid, bar_variance, log_returns
 from altforecast.errors import InputError
-from altforecast.rolling import ewma, lag, rolling_max, rolling_mean, rolling_min
+from altforecast.rolling import Trailing, ewma, lag, newest_rows, rolling_max, rolling_mean, rolling_min
 from altforecast.table_schema import TS
 from altforecast.types import Timeframe
 from tests.domain.forecast_panel import START_MS, panel
@@ -128,3 +128,24 @@ def test_lag_longer_than_the_data_is_all_missing() -> None:
 def test_ewma_starts_with_a_mean_and_passes_holes_by() -> None:
     found = ewma(column(1, np.nan, 3, 4, np.nan, 6), 0.5, start_bars=2)
     np.testing.assert_allclose(found, column(np.nan, np.nan, 2, 3, 3, 4.5))
+
+
+def test_trailing_means_of_the_newest_rows_equal_those_of_all_rows() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(40, 3))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    values[:, 2] = rng.normal(size=40)
+    for path in (values, values[:, 2:]):
+        for bars in (1, 5, 39, 40, 60):
+            for before in (0, 3, 39, 40, 50):
+                whole = lag(rolling_mean(path, bars), before)
+                for rows in (0, 1, 7, 40, 50):
+                    found = Trailing(path, rows)
+                    np.testing.assert_array_equal(found.mean(bars, before=before), newest_rows(whole, rows))
+                    np.testing.assert_array_equal(found.at(before), newest_rows(lag(path, before), rows))
+    with pytest.raises(InputError, match="negative"):
+        Trailing(values).at(-1)
+    with pytest.raises(InputError, match="at least one"):
+        Trailing(values).mean(0)
+    with pytest.raises(InputError, match="shape"):
+        Trailing(values[:, 0])
