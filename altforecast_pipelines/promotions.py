@@ -6,7 +6,7 @@ written down (`altforecast_io.model_decisions`) and training (`training`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -125,4 +125,5 @@ def replace_horizon(house: House, name: str, horizon: str, rows: pl.DataFrame, m
 def _months(rows: pl.DataFrame) -> list[datetime]:
     if rows.is_empty():
         return []
-    return months_between(Window(rows["ts"].min(), rows["ts"].max()))  # type: ignore[arg-type]
+    first, last = rows["ts"].min(), rows["ts"].max()
+    return months_between(Window(first, last + timedelta(milliseconds=1)))  # type: ignore[arg-type, operator] # the end is not in it
