@@ -60,26 +60,35 @@ def bar_grid(bars: pl.DataFrame, timeframe: Timeframe) -> BarGrid:
     timeframes are ignored, order does not matter. A bar with a price that is not a positive finite number, or printed while its feed
     was down, is missing. Nothing is filled. Raises InputError for doubled or misplaced bars, no bars at all, or too large a grid.
     """
-    rows = usable_bars(bars, timeframe).select(
-        "symbol", "exchange", pl.col("ts").dt.epoch("ms").alias("at"), pl.col("known_at").dt.epoch("ms").alias("known"), *_PRICES, "volume"
-    )
-    ms = timeframe.ms
-    first = int(rows["at"].min())  # type: ignore[arg-type]
-    n_times = (int(rows["at"].max()) - first) // ms + 1  # type: ignore[arg-type]
-    series = rows.select("symbol", "exchange").unique().sort("symbol", "exchange")
-    if n_times * series.height > MAX_CELLS:
-        raise InputError("bars", n_times * series.height, f"more than {MAX_CELLS:,} slots between the first and the last bar")
-    numbered = rows.join(series.with_row_index("column"), on=["symbol", "exchange"])
-    slot = ((numbered["at"] - first) // ms).to_numpy()
-    cells = slot * series.height + numbered["column"].cast(pl.Int64).to_numpy()
-    if len(np.unique(cells)) < len(cells):
-        raise InputError("bars", len(cells) - len(np.unique(cells)), "doubled bars; keep one per series and open time")
-    ts = first + np.arange(n_times, dtype=np.int64) * ms
-    shape = (n_times, series.height)
-    arrays = {name: _spread(numbered[name], cells, shape) for name in (*_PRICES, "volume")}
-    known_at = ts + ms
-    np.maximum.at(known_at, slot, numbered["known"].to_numpy())
-    return BarGrid(timeframe, ts, np.maximum.accumulate(known_at), tuple(series.iter_rows()), **arrays)
+    rows = usable_bars(bars, timeframe)
+    opens, known = rows["ts"].dt.epoch("ms").to_numpy(), rows["known_at"].dt.epoch("ms").to_numpy()
+    first = int(opens.min())
+    slot = (opens - first) // timeframe.ms
+    n_times = int(slot.max()) + 1
+    series, column = _columns(rows)
+    if n_times * len(series) > MAX_CELLS:
+        raise InputError("bars", n_times * len(series), f"more than {MAX_CELLS:,} slots between the first and the last bar")
+    cells, shape = slot * len(series) + column, (n_times, len(series))
+    is_taken = np.zeros(n_times * len(series), dtype=np.bool_)
+    is_taken[cells] = True
+    if (doubled := len(cells) - int(is_taken.sum())) > 0:
+        raise InputError("bars", doubled, "doubled bars; keep one per series and open time")
+    ts = first + np.arange(n_times, dtype=np.int64) * timeframe.ms
+    arrays = {name: _spread(rows[name], cells, shape) for name in (*_PRICES, "volume")}
+    known_at = ts + timeframe.ms
+    np.maximum.at(known_at, slot, known)
+    return BarGrid(timeframe, ts, np.maximum.accumulate(known_at), series, **arrays)
+
+
+def _columns(rows: pl.DataFrame) -> tuple[tuple[tuple[str, str], ...], Ints]:
+    """The series, sorted, and which of them each row belongs to; rows mostly come series by series, so runs are looked up, not rows."""
+    names = ("symbol", "exchange")
+    is_new = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in names).fill_null(True)
+    run = rows.select((is_new.cum_sum() - 1).cast(pl.Int64).alias("run"), is_new.alias("is_new"))
+    heads = rows.select(names).filter(run["is_new"])
+    series = heads.unique().sort(names)
+    number = heads.join(series.with_row_index("column"), on=names, maintain_order="left")["column"].cast(pl.Int64).to_numpy()
+    return tuple(series.iter_rows()), number[run["run"].to_numpy()]
 
 
 def usable_bars(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
