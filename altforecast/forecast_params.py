@@ -127,7 +127,7 @@ class BoosterParams:
 
 @dataclass(frozen=True)
 class ModelParams:
-    """What the boosted models of one horizon are made of; chosen on folds before 2024-07 only."""
+    """What the boosted models of one horizon are made of; chosen on folds before 2024-07 (docs/reports/forecast-configurations.md)."""
 
     scale: BoosterParams = BoosterParams(rounds=200)
     scale_own: BoosterParams = BoosterParams(rounds=100, leaves=15, min_rows=200)
