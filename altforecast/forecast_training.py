@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from altforecast.errors import InputError, UnknownNameError
 from altforecast.forecast_answers import Answers, residual_of
 from altforecast.forecast_features import FeatureMatrix
 from altforecast.forecast_folds import Calendar, newest_folds
+from altforecast.forecast_gates import judge
 from altforecast.forecast_packs import BASELINE, CATBOOST, CLIMATOLOGY, EWMA, HAR, LIGHTGBM, SCALE, SHAPE, Pack, PackInfo, Residuals
 from altforecast.forecast_params import CALIBRATION, FOLDS, HORIZONS, LIVE, MODELS, FoldParams, LiveParams, ModelParams
 from altforecast.forecast_scores import LEVELS
@@ -51,7 +52,8 @@ class Training:
     """Walk forward of the same method over the newest folds; None where history leaves no fold."""
     table: dict[str, Any]
     """`forecast_summary.summarise` as JSON values (no NaN), with `calendar`, `folds` [[train_until, test_start, test_stop], ms] and
-    `scored_from` [ms]; `skipped` says why where nothing could be scored; empty without folds."""
+    `scored_from` [ms]; of candidates also `parameters` and, as `verdicts`, the published goals; `skipped` says why where nothing could
+    be scored; empty without folds, but for the parameters."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def train_candidate(
     progress(f"{horizon}: last fit of the {family} models on {info.n_rows:,} rows")
     bundle = _last_models(task, features, base, params, threads, past)
     pack = Pack(info, har, _residuals(task, past, info.parts), bundle)
-    return Training(pack, past, _table(task, past, "mix"))
+    return Training(pack, past, {"parameters": _plain(asdict(params)), **_judged(task, _table(task, past, "mix"))})
 
 
 def _task(grid: BarGrid, name: str, params: FoldParams, live: LiveParams) -> _Task:
@@ -247,6 +249,22 @@ def _table(task: _Task, past: PastForecasts | None, best: str) -> dict[str, Any]
         return {**head, **_plain(summarise(_since(past, since), best))}
     except InputError as error:
         return {**head, "skipped": str(error)}
+
+
+def _judged(task: _Task, table: dict[str, Any]) -> dict[str, Any]:
+    """The table with the verdicts on the published goals; as it is where nothing was scored."""
+    return (
+        {**table, "verdicts": [_plain(verdict._asdict()) for verdict in judge({task.name: _numbers(table)})]} if "best" in table else table
+    )
+
+
+def _numbers(value: Any) -> Any:
+    """The opposite of `_plain` for scores: None is NaN, which misses its goal."""
+    if isinstance(value, dict):
+        return {key: _numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_numbers(part) for part in value]
+    return float("nan") if value is None else value
 
 
 def _since(past: PastForecasts, since: int) -> PastForecasts:

@@ -55,7 +55,8 @@ def _beside(first: Model, second: Model) -> list[dict[str, Any]]:
 
 
 def card(model: Model, history: Sequence[ModelEvent], role: str) -> dict[str, Any]:
-    """Everything about a model; history newest first."""
+    """Everything about a model; history newest first. `verdicts`: the newest judgement of the log, before one those of training, which
+    stand in `goals` afterwards."""
     events = [
         {"at": e.at and e.at.isoformat(), "event": e.event.value, "actor": e.actor, "reason": e.reason, "verdicts": list(e.verdicts)}
         for e in history
@@ -63,7 +64,8 @@ def card(model: Model, history: Sequence[ModelEvent], role: str) -> dict[str, An
     return {
         **summary(model, role), "horizon": model.horizon, "folder": model.folder, "dagster_run_id": model.dagster_run_id,
         "mlflow_run_id": model.mlflow_run_id, "parameters": model_params(model), "metrics": model_metrics(model),
-        "quarters": list(model.report.get("quarters") or []), "verdicts": list(model.report.get("verdicts") or []), "events": events,
+        **{name: list(model.report.get(name) or []) for name in ("quarters", "goals", "verdicts")},
+        **{name: dict(model.report.get(name) or {}) for name in ("files", "lake_versions")}, "events": events,
     }  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def print_card(console: Console, found: Row) -> None:
     if found["quarters"]:
         head = ("quarter", "n", "over climatology", "over HAR-S", "80 %", "95 %")
         _print(console, head, [(str(f["group"]), f"{f['n']:,}", *(_shown(s, f.get(s)) for s in _AS_PERCENT)) for f in found["quarters"]])
+    _print_verdicts(console, found["goals"])
     _print_verdicts(console, found["verdicts"])
     _print(console, ("at", "event", "by", "reason"), [((e["at"] or "")[:19], e["event"], e["actor"], e["reason"]) for e in found["events"]])
 

@@ -124,7 +124,7 @@ def card(version: Version, as_json: AsJson = False) -> None:
     with _place() as place:
         model = models.find_model(place.store, version)
         history = [e for e in models.newest_events(place.store, model.horizon, 1000) if e.version == version]
-        found = model_tables.card(model, history, _role(place.store, model))
+        found = model_tables.card(models.with_judgement(place.store, model), history, _role(place.store, model))
     _say(found) if as_json else model_tables.print_card(_console, found)
 
 

@@ -7,6 +7,7 @@ they were measured (`altforecast.forecast_summary`).
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +25,15 @@ TABLES = ("quarters", "symbols", "deciles")
 
 
 def model_params(model: Model) -> dict[str, str]:
-    """What a model was made of; nested parameters get dotted names, values are cut to 500 characters."""
+    """What a model was made of; nested parameters get dotted names, values are cut to 500 characters.
+
+    Of lake files there is one `lake.<table>` per table and length of bars; each file by itself is in the report and in tables/lake_files.
+    """
     values = {
         "version": model.version, "horizon": model.horizon, "family": model.family, "n_rows": model.n_rows, "data_hash": model.data_hash,
         "code_version": model.code_version, "train_from": model.train_from.isoformat(), "train_until": model.train_until.isoformat(),
         "trained_at": model.trained_at.isoformat(), **dict(_flat("", model.report.get("parameters") or {})),
-        **dict(_flat("lake", model.report.get("lake_versions") or {})),
+        **_lake_params(model.report.get("lake_versions") or {}),
     }  # fmt: skip
     return {key: str(value)[:500] for key, value in values.items()}
 
@@ -48,12 +52,13 @@ def model_metrics(model: Model) -> dict[str, float]:
 
 
 def model_files(model: Model) -> dict[str, str]:
-    """File name -> text: the whole report as JSON, folds, scores by forecaster, quarter, symbol and decile and verdicts as
-    CSV, plots as SVG."""
+    """File name -> text: the whole report as JSON, folds, scores by forecaster, quarter, symbol and decile, verdicts, the goals
+    held against it before the gate did and lake files as CSV, plots as SVG."""
     report = model.report
     found = {"report.json": orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()}
     baselines = [{"forecaster": name, **row} for name, row in (report.get("forecasters") or {}).items()]
-    tables = {"forecasters": baselines, "verdicts": report.get("verdicts") or []}
+    tables = {"forecasters": baselines, "verdicts": report.get("verdicts") or [], "goals": report.get("goals") or []}
+    tables["lake_files"] = [{"part": part, "data_version": version} for part, version in (report.get("lake_versions") or {}).items()]
     tables |= {"folds": _folds(report), **{name: report.get(name) or [] for name in TABLES}}
     found |= {f"tables/{name}.csv": _csv(rows) for name, rows in tables.items() if rows}
     return found | {f"plots/{name}": text for name, text in model_plots(model.horizon, report).items()}
@@ -84,6 +89,24 @@ def _flat(prefix: str, value: object) -> Iterator[tuple[str, object]]:
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), part)
     elif prefix:
         yield prefix, value
+
+
+def _lake_params(versions: Mapping[str, str]) -> dict[str, str]:
+    """`lake.<table>.<bars>` (MLflow's names know no @) -> how many months, which, and a digest of their versions; a lone part
+    says its own version."""
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for part, version in versions.items():
+        name, _, month = part.rpartition("@")
+        tables.setdefault(name or part, []).append((month, version))
+    return {f"lake.{name.replace('@', '.')}": _months(found) for name, found in tables.items()}
+
+
+def _months(parts: Sequence[tuple[str, str]]) -> str:
+    if len(parts) == 1:
+        return parts[0][1]
+    months = sorted(month for month, _ in parts)
+    digest = hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()[:16]
+    return f"{len(parts)} months {months[0]} to {months[-1]}, digest {digest}"
 
 
 def _is_number(value: object) -> bool:

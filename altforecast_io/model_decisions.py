@@ -133,7 +133,7 @@ def register(store: Store, registry: Registry, models_dir: Path, model: Model) -
 
     Raises RegistryUnavailable, StorageError where the files are missing.
     """
-    found = registry.register(model, models_dir / model.folder)
+    found = registry.register(models.with_judgement(store, model), models_dir / model.folder)
     if model.mlflow_version != found.version or model.mlflow_run_id != found.run_id:
         models.set_registered(store, model.version, found.run_id, found.version)
         words = f"version {found.version} of {registry.model_name(model.horizon)}"

@@ -73,6 +73,11 @@ def load_pack(folder: Path, with_models: bool = True, with_residuals: bool = Tru
     return Pack(info, har, residuals, bundle_from_texts(texts))
 
 
+def file_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a saved pack, by name; raises InputError for a file that cannot be read."""
+    return {path.name: _sum(_bytes(path)) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
 def _contents(pack: Pack) -> dict[str, bytes]:
     stored = pack.residuals
     files = {f"residuals_{part}.npy": _array_bytes(values) for part, values in stored.values.items()}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PROBE_TIMEOUT_S = 5.0
 """How long a backend may take to show a sign of life."""
+PARAMS_AT_ONCE = 100
+"""MLflow refuses more in one call."""
 VERSION_TAG = "altforecast.version"
 ALIASES = ("champion", "challenger")
 PACK = "pack"
@@ -232,7 +234,10 @@ def _describe(client: MlflowClient, run_id: str, model: Model, folder: Path) -> 
 
     at = round(model.trained_at.timestamp() * 1000)
     metrics = [Metric(key, value, at, 0) for key, value in model_metrics(model).items()]
-    client.log_batch(run_id, metrics=metrics, params=[Param(key, value) for key, value in model_params(model).items()])
+    params = [Param(key, value) for key, value in model_params(model).items()]
+    client.log_batch(run_id, metrics=metrics, params=params[:PARAMS_AT_ONCE])
+    for at_param in range(PARAMS_AT_ONCE, len(params), PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=params[at_param : at_param + PARAMS_AT_ONCE])
     for name, text in model_files(model).items():
         client.log_text(run_id, text, name)
     client.log_artifacts(run_id, str(folder), PACK)

@@ -114,11 +114,11 @@ def summary(name: str, frames: Iterable[pl.DataFrame], parts: Sequence[PartFile]
 def _build_scope(step: Step | MarketStep, house: House, scope: Scope, provenance: Provenance) -> tuple[pl.DataFrame, list[PartFile]]:
     lake, window = house.lake, scope.window
     if isinstance(step, MarketStep):
-        rows, inputs = step.compute(house, scope), _Inputs(lake, step.reads)
+        rows, inputs = step.compute(house, scope), Inputs(lake, step.reads)
     else:
         tf = scope.timeframes[0]
         rows = compute_rows(step, lake, Part(tf, window, scope.series))
-        inputs = _Inputs(lake, {name: ((tf,), _span(tf, bars)) for name, bars in step.reads.items()}, step.table if step.carry else None)
+        inputs = Inputs(lake, {name: ((tf,), _span(tf, bars)) for name, bars in step.reads.items()}, step.table if step.carry else None)
     rows = rows.filter(pl.col("ts").is_between(window.start, window.end, closed="left"))
     return rows, lake.replace(step.table, rows, scope, lambda file: replace(provenance, inputs=inputs.of(file)))
 
@@ -171,7 +171,7 @@ def turn(lake: Lake, name: str) -> Iterator[None]:
         yield
 
 
-class _Inputs:
+class Inputs:
     """Lake files that each written file rests on, with their versions; folders are listed and footers read once."""
 
     def __init__(self, lake: Lake, reads: Reads, own: str | None = None) -> None:

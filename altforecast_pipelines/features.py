@@ -15,9 +15,9 @@ import polars as pl
 from altforecast import CODE_VERSION
 from altforecast.feature_table import FEATURES
 from altforecast.forecast_params import HORIZONS, feature_params
-from altforecast.tables import TABLES
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.lake import PartFile, Scope
+from altforecast_pipelines.build import Inputs
 from altforecast_pipelines.resources import House
 from altforecast_pipelines.scope import Plan
 
@@ -32,6 +32,12 @@ OF_BARS = ("divergences", "levels")
 INDICATORS = ("symbol", "exchange", "timeframe", "ts", "known_at", "atr_14", "adx_14", "macd_hist", "ema_20", "ema_50")
 OF_MARKET = ("regime", "market_context", "funding_rates")
 """Tables without a length of bars."""
+BACK = timedelta(days=62)
+READS = {
+    "bars": (TIMEFRAMES, BACK), **dict.fromkeys(("indicators", *OF_BARS), (TIMEFRAMES, BACK)),
+    **dict.fromkeys(OF_MARKET, (tuple[Timeframe, ...](), BACK)),
+}  # fmt: skip
+"""What a month of features rests on, and how far before it: named in its file, and compared with what is there now."""
 
 
 def lookback(timeframe: Timeframe) -> timedelta:
@@ -50,7 +56,7 @@ def read_signals(house: House, timeframe: Timeframe, window: Window) -> SignalFr
     later = pl.col("known_at") > window.start
     frames = {name: lake.read(name, timeframe, start, window.end).filter(later) for name in OF_BARS}
     frames["indicators"] = lake.read("indicators", timeframe, window.start, window.end, columns=INDICATORS)
-    frames |= {name: lake.read(name, None, start, window.end).filter(later) for name in OF_MARKET if name in TABLES}
+    frames |= {name: lake.read(name, None, start, window.end).filter(later) for name in OF_MARKET}
     return SignalFrames(**frames)
 
 
@@ -87,19 +93,19 @@ def due(house: House, plan: Plan) -> list[Scope]:
 
 
 def stale(house: House) -> list[Scope]:
-    """Months whose file is missing, of older code, or of bars that have changed since, oldest first within each length of bars."""
-    found = []
+    """Months whose file is missing, of older code, or of inputs that have changed, come or gone since, oldest first within each length
+    of bars."""
+    found, inputs = [], Inputs(house.lake, READS)
     for timeframe in TIMEFRAMES:
         for bars in house.lake.files("bars", timeframe):
-            if not _is_current(house, bars):
+            if not _is_current(house, bars, inputs):
                 found.append(Scope(Window(bars.start, bars.end), (timeframe,)))
     return found
 
 
-def _is_current(house: House, bars: PartFile) -> bool:
+def _is_current(house: House, bars: PartFile, inputs: Inputs) -> bool:
     file = house.lake.part("features", bars.timeframe, bars.start)
     if not file.path.exists():
         return False
     record = file.provenance()
-    versions = {i.name: i.data_version for i in record.inputs}
-    return record.code_version == CODE_VERSION and versions.get(bars.name) == bars.provenance().data_version
+    return record.code_version == CODE_VERSION and set(record.inputs) == set(inputs.of(file))

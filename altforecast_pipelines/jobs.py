@@ -17,8 +17,8 @@ FROM_BOOKS = ("opportunity_events", "opportunities", "opportunity_outcomes", "op
 
 AT_BAR_CLOSE = ("forecast_calibrations", "forecasts", "forecast_outcomes", "model_health")
 
-BASELINE_TRAINING = ("features", "training_set", "baselines")
-TRAINING = (*BASELINE_TRAINING, "candidates", "champions", "walk_forward_forecasts", "forecast_outcomes")
+BASELINE_TRAINING = ("features", "training_set", "baselines", "walk_forward_forecasts", "forecast_outcomes")
+TRAINING = (*BASELINE_TRAINING, "candidates", "champions")
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Events are in the event log; printing each of them too would be a tenth of a bar-close run."""

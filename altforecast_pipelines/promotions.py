@@ -24,6 +24,8 @@ from altforecast_pipelines.training import walk_path
 Say = Callable[[str], None]
 GATE = "gate"
 _DECIDED = {Event.PROMOTED, Event.CHALLENGER, Event.REJECTED, Event.FORCED}
+BASELINE_WALK_KEPT = timedelta(days=7)
+"""Baselines are trained every night; their past changes little, and writing it anew every night would be most of the night's rows."""
 EVENTS_LOOKED_AT = 500
 """Newest entries of a horizon's log among which the decision on a candidate is looked for."""
 
@@ -81,7 +83,7 @@ def tell_mlflow(house: House, horizon: str, say: Say) -> list[str]:
     return [f"{horizon}: {fault}" for fault in done.faults]
 
 
-# ---- walk forward of the champion
+# ---- walk forward of who answers
 
 
 def walked_model(house: House, name: str, horizon: str, origin: str | None = None) -> str | None:
@@ -95,14 +97,27 @@ def walked_model(house: House, name: str, horizon: str, origin: str | None = Non
 
 
 def write_walk(house: House, horizon: str, provenance: Provenance) -> tuple[list[PartFile], list[pl.DataFrame]]:
-    """Put the champion's walk forward in place of the one before it; nothing where it stands already or no file waits."""
-    live = models.champion(house.store, horizon)
-    path = walk_path(house, horizon, live.version) if live else None
-    if live is None or path is None or not path.exists() or walked_model(house, "walk_forward_forecasts", horizon) == live.version:
+    """Put the champion's walk forward in place of the one before it; nothing where it stands already or no file waits.
+
+    Where there never was a champion the newest baseline's stands, of HAR-S and climatology alone, renewed after BASELINE_WALK_KEPT.
+    """
+    standing = walked_model(house, "walk_forward_forecasts", horizon)
+    model = models.champion(house.store, horizon) or _walked_baseline(house, horizon, standing)
+    path = walk_path(house, horizon, model.version) if model else None
+    if model is None or path is None or not path.exists() or standing == model.version:
         return [], []
     rows = pl.read_parquet(path)
-    record = Provenance(**{**vars(provenance), "inputs": (Input("source", f"walk forward of {live.version}", live.data_hash[:16]),)})
+    record = Provenance(**{**vars(provenance), "inputs": (Input("source", f"walk forward of {model.version}", model.data_hash[:16]),)})
     return replace_horizon(house, "walk_forward_forecasts", horizon, rows, pl.lit(True), record), [rows]
+
+
+def _walked_baseline(house: House, horizon: str, standing: str | None) -> models.Model | None:
+    """The newest baseline, where nothing stands or a baseline's grown old; a former champion's past stays."""
+    known = models.newest_models(house.store, horizon, family=BASELINE, with_reports=False)
+    old = next((m for m in known if m.version == standing), None)
+    if not known or (standing is not None and (old is None or known[0].trained_at - old.trained_at < BASELINE_WALK_KEPT)):
+        return None
+    return known[0]
 
 
 def replace_horizon(house: House, name: str, horizon: str, rows: pl.DataFrame, mine: pl.Expr, provenance: Provenance) -> list[PartFile]:

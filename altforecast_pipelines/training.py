@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from altforecast.forecast_params import FOLDS, HORIZONS
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.lake import write_parquet_atomically
 from altforecast_io.store import models
-from altforecast_pipelines.features import INDEX_VENUE, priced_bars, read_signals
+from altforecast_pipelines.features import INDEX_VENUE, READS, priced_bars, read_signals
 from altforecast_pipelines.forecasts import MAX_SERIES
 from altforecast_pipelines.resources import House
 
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 MAX_SLOTS = 1_500_000
 """Slots (bars x series) that one training reads at most; beyond it the oldest bars are left out. About 1.5 GB of features."""
+MAX_VERSIONS = 400
+"""Lake files named in a model's report, the newest of each table first; 400 are eight years of everything that features read."""
 WALK_FORWARD_DAYS = 180
-"""Newest days of a candidate's walk forward that are kept for the lake."""
+"""Newest days of a walk forward that are kept for the lake."""
 BASELINES_KEPT, CANDIDATES_KEPT = 5, 12
 """Newest model folders kept per horizon, besides champion and challenger; rows and reports of older ones stay in the store."""
 Say = Callable[[str], None]
@@ -52,6 +54,7 @@ class Classroom:
         self.house = house
         self._grids: dict[Timeframe, BarGrid | None] = {}
         self._features: dict[Timeframe, FeatureMatrix] = {}
+        self._versions: dict[Timeframe, dict[str, str]] = {}
         self.new: list[str] = []
         """Versions of the candidates trained in this run."""
 
@@ -59,6 +62,7 @@ class Classroom:
         """Bars of the priced series with the longest history; None without bars."""
         if timeframe not in self._grids:
             self._grids[timeframe] = read_grid(self.house, timeframe)
+            self._versions[timeframe] = lake_versions(self.house, timeframe, self._grids[timeframe])
         return self._grids[timeframe]
 
     def features(self, timeframe: Timeframe) -> FeatureMatrix:
@@ -74,6 +78,25 @@ class Classroom:
             signals = read_signals(self.house, timeframe, Window(start, end + timeframe.duration))
             self._features[timeframe] = build_features(grid, None, signals)
         return self._features[timeframe]
+
+    def versions(self, timeframe: Timeframe, with_features: bool) -> dict[str, str]:
+        """Lake files that taught, with their data versions: bars alone, or also what features read; at most MAX_VERSIONS."""
+        found = self._versions.get(timeframe, {})
+        return {name: version for name, version in found.items() if with_features or name.startswith("bars@")}
+
+
+def lake_versions(house: House, timeframe: Timeframe, grid: BarGrid | None) -> dict[str, str]:
+    """Files of the lake that cover a grid, with their data versions, in order of table and month; the newest MAX_VERSIONS of them."""
+    if grid is None:
+        return {}
+    start, end = (datetime.fromtimestamp(int(grid.ts[at]) / 1000, UTC) for at in (0, -1))
+    files = [
+        file
+        for name, (timeframes, _) in READS.items()
+        for file in house.lake.files(name, timeframe if timeframes else None, start, end + timeframe.duration)
+    ]
+    newest = sorted(files, key=lambda file: file.start)[-MAX_VERSIONS:]
+    return {file.name: file.provenance().data_version for file in sorted(newest, key=lambda file: (file.table, file.start))}
 
 
 def classroom(house: House, run_id: str) -> Classroom:
@@ -174,7 +197,7 @@ WALK_SUFFIX = ".walk_forward.parquet"
 
 
 def walk_path(house: House, horizon: str, version: str) -> Path:
-    """Where a candidate's forecasts of the past wait for its promotion."""
+    """Where a model's forecasts of the past wait: a candidate's for its promotion, a baseline's for a horizon without a champion."""
     return house.settings.models_dir / horizon / f"{version}{WALK_SUFFIX}"
 
 
@@ -217,23 +240,24 @@ def teach(house: House, room: Classroom, horizon: str, family: str, run_id: str,
             training = train_candidate(grid, room.features(timeframe), horizon, now, threads=1, family=family, progress=say)
     except InputError as error:
         return Lesson(horizon, note=str(error))
-    model = keep(house, training, grid, run_id)
+    model = keep(house, training, grid, run_id, room.versions(timeframe, family != BASELINE))
     return Lesson(horizon, model.version, table=dict(model.report))
 
 
-def keep(house: House, training: Training, grid: BarGrid, run_id: str) -> models.Model:
-    """Files first, then the row, then the event; raises StorageError."""
-    from altforecast_io.model_files import save_pack
+def keep(house: House, training: Training, grid: BarGrid, run_id: str, versions: Mapping[str, str]) -> models.Model:
+    """Files first, then the row, then the event; raises StorageError. versions: of the lake files that taught."""
+    from altforecast_io.model_files import file_sums, save_pack
 
     info = training.pack.info
     folder = Path(info.horizon) / info.version
     (house.settings.models_dir / info.horizon).mkdir(parents=True, exist_ok=True)
-    if training.past is not None and info.family != BASELINE:
+    if training.past is not None:
         write_parquet_atomically(walk_path(house, info.horizon, info.version), _walked(training, grid), {})
     save_pack(training.pack, house.settings.models_dir / folder)
+    report = {**training.table, "files": file_sums(house.settings.models_dir / folder), "lake_versions": dict(versions)}
     model = models.Model(
         info.version, info.horizon, info.family, folder.as_posix(), _moment(info.trained_at), _moment(info.train_from),
-        _moment(info.train_until), info.n_rows, info.data_hash, info.code_version, run_id, training.table,
+        _moment(info.train_until), info.n_rows, info.data_hash, info.code_version, run_id, report,
     )  # fmt: skip
     models.add_model(house.store, model)
     reason = f"{info.n_rows:,} rows of {len(grid.series)} series, {model.train_from:%Y-%m-%d} to {model.train_until:%Y-%m-%d}"

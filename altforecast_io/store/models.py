@@ -7,7 +7,7 @@ What belongs here: tables models and model_events. What does not: model files (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,20 @@ def newest_events(store: Store, horizon: str | None = None, limit: int = 100) ->
         asked = asked.where(model_events.c.horizon == horizon)
     with store.read() as connection:
         return [_event(row) for row in connection.execute(asked)]
+
+
+def with_judgement(store: Store, model: Model) -> Model:
+    """The model with the newest judgement of the log as `verdicts` of its report; what training left there goes to `goals`.
+
+    As it is where nobody has judged it yet.
+    """
+    is_mine = (model_events.c.version == model.version) & (model_events.c.verdicts != "[]")
+    with store.read() as connection:
+        row = connection.execute(select(model_events).where(is_mine).order_by(model_events.c.id.desc()).limit(1)).first()
+    if row is None:
+        return model
+    goals = model.report.get("verdicts") or []
+    return replace(model, report={**model.report, "goals": goals, "verdicts": list(_event(row).verdicts)})
 
 
 def champion(store: Store, horizon: str) -> Model | None:

@@ -4,7 +4,6 @@ What belongs here: which months are due, and the call. What does not: inputs and
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,23 +18,21 @@ from altforecast_pipelines.table_assets import account, plan_of, shared_options
 
 CHECKS = (unique_keys("features"), no_future("features"))
 DOC = (
-    "Renewed before each training, month by month, where bars have changed since. Forecasts at a bar close compute the newest rows with "
-    "the same function and do not wait for this table."
+    "Renewed before each training, month by month, where what it rests on has changed since. Forecasts at a bar close compute the newest "
+    "rows with the same function and do not wait for this table."
 )
-BACK = timedelta(days=62)
-READS = {
-    "bars": (matrix.TIMEFRAMES, BACK), "indicators": (matrix.TIMEFRAMES, BACK), "divergences": (matrix.TIMEFRAMES, BACK),
-    "levels": (matrix.TIMEFRAMES, BACK), "regime": ((), BACK), "market_context": ((), BACK),
-}  # fmt: skip
+
+DEPS = [name for name in matrix.READS if name != "funding_rates"]
+"""Settled funding comes by imports and has no asset."""
 
 
-@dg.asset(deps=list(READS), check_specs=check_specs("features", CHECKS), **shared_options("features", "forecasts", DOC, fresh=False))  # type: ignore[untyped-decorator]
+@dg.asset(deps=DEPS, check_specs=check_specs("features", CHECKS), **shared_options("features", "forecasts", DOC, fresh=False))  # type: ignore[untyped-decorator]
 def features(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Iterator[dg.MaterializeResult[Any]]:
-    """Started by the pipelines: months that no longer match their bars. By hand: the chosen months."""
+    """Started by the pipelines: months that no longer match what they rest on. By hand: the chosen months."""
     hold_while_alive(house.settings.dagster_home, context.run_id)
     if context.run.tags.get(TRIGGER_TAG):
-        step, plan = MarketStep("features", READS, lambda _, __: matrix.stale(house), matrix.feature_rows), Plan()
+        step, plan = MarketStep("features", matrix.READS, lambda _, __: matrix.stale(house), matrix.feature_rows), Plan()
     else:
-        step, plan = MarketStep("features", READS, matrix.due, matrix.feature_rows), plan_of(context, house)
+        step, plan = MarketStep("features", matrix.READS, matrix.due, matrix.feature_rows), plan_of(context, house)
     built = build(step, house, plan, context.run_id)
     yield dg.MaterializeResult(metadata=account(built), check_results=list(results(house, "features", built, CHECKS)))

@@ -33,7 +33,7 @@ NAME = "forecast_outcomes"
 CHECKS = (unique_keys(NAME), no_future(NAME))
 RECENT = timedelta(days=3)
 """How far back forecasts without an outcome are looked for at each bar close; CATCH_UP once a day, for bars that came late."""
-DOC = "Live forecasts and, apart from them, those of the champion's walk forward. Rows are added when the last bar ahead is there."
+DOC = "Live forecasts and, apart from them, those of the walk forward. Rows are added when the last bar ahead is there."
 BAR_COLUMNS = ("symbol", "exchange", "timeframe", "ts", "close", "known_at", "quality")
 
 
@@ -87,7 +87,7 @@ def _is_first_of_day(house: House, timeframe: Timeframe) -> bool:
 
 
 def walked(house: House, horizon: str, run_id: str) -> Built:
-    """Outcomes of the champion's walk forward, in place of those of the one before it; nothing where they are there."""
+    """Outcomes of the walk forward, in place of those of the one before it; nothing where they are there."""
     from altforecast.forecast_outcomes import WALK_FORWARD
     from altforecast.forecast_outcomes import forecast_outcomes as outcomes_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +99,11 @@ def test_the_table_is_json_of_the_scored_rows(candidate: Training) -> None:
     assert table["scored_from"] == table["folds"][0][1] + (table["folds"][1][2] - table["folds"][0][1]) // 4
     assert table["first"] >= table["scored_from"]
     assert {"mix", "har", "climatology"} <= set(table["forecasters"])
+    assert [v["goal"][:2] for v in table["verdicts"]] == ["F1", "F2", "F3", "F4", "F4", "F4"], "the published goals of 4h"
+    mine = table["forecasters"]["mix"]
+    assert table["verdicts"][0]["is_met"] is (mine["skill_climatology"] >= 0.048)
+    assert table["verdicts"][0]["reached"] == f"{mine['skill_climatology']:.2%}"
+    assert table["parameters"] == json.loads(json.dumps(asdict(PARAMS)))
     past = candidate.past
     assert past is not None
     rows = past.ts >= table["scored_from"]

@@ -37,7 +37,8 @@ def shelve(models_dir: Path, version: str, horizon: str = "1h", family: str = "l
     save_pack(pack(version, horizon), models_dir / folder)
     report = table(**changes) | {
         "verdicts": [{"goal": "F1", "horizon": horizon, "reached": "6.5%", "gate": "≥ 6.2%", "is_met": True, "aim": ""}],
-        "parameters": {"booster": {"rounds": 100, "leaves": 31}, "mixed": ["scale", "shape"]}, "lake_versions": {"bars": "v7"},
+        "parameters": {"booster": {"rounds": 100, "leaves": 31}, "mixed": ["scale", "shape"]},
+        "lake_versions": {"bars@1h@2024-01": "v7", "bars@1h@2024-02": "v8", "regime@2024-02": "v9"},
         "folds": [[1_703_980_800_000, 1_704_067_200_000, 1_711_929_600_000]],
         "direction": {"accuracy": 0.519, "majority": 0.504, "rank_ic": None,
                       "reliability": [[100, 0.48, 0.47], [100, 0.50, 0.51], [100, 0.52, 0.53]]},

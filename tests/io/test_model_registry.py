@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from altforecast.errors import InputError, SettingsError, StorageError, UnknownNameError
 from altforecast_io import model_registry
-from altforecast_io.model_decisions import Mirror, RefusedError, mirror, promote, roll_back
+from altforecast_io.model_decisions import Mirror, RefusedError, judge, mirror, promote, register, roll_back
 from altforecast_io.model_files import load_pack
 from altforecast_io.model_registry import AliasChange, Registered, Registry, RegistryUnavailable, open_registry
 from altforecast_io.settings import Settings, export_to_mlflow
@@ -69,9 +69,10 @@ def test_register_keeps_everything_about_a_model(registry: Registry, kept: Model
     run = client(registry).get_run(found.run_id)
     assert run.info.status == "FINISHED"
     assert client(registry).get_experiment(run.info.experiment_id).name == "altforecast-sandbox"
-    assert {k: run.data.params[k] for k in ("booster.rounds", "data_hash", "code_version", "lake.bars", "mixed")} == {
-        "booster.rounds": "100", "data_hash": "3f9a2c", "code_version": "12", "lake.bars": "v7", "mixed": "['scale', 'shape']",
+    assert {k: run.data.params[k] for k in ("booster.rounds", "data_hash", "code_version", "lake.regime", "mixed")} == {
+        "booster.rounds": "100", "data_hash": "3f9a2c", "code_version": "12", "lake.regime": "v9", "mixed": "['scale', 'shape']",
     }  # fmt: skip
+    assert run.data.params["lake.bars.1h"].startswith("2 months 2024-01 to 2024-02, digest ")
     assert run.data.metrics["skill_har"] == run.data.metrics["mix.skill_har"] == 0.007
     assert run.data.metrics["direction.accuracy"] == 0.519
     assert "direction.rank_ic" not in run.data.metrics
@@ -85,7 +86,7 @@ def test_register_keeps_everything_about_a_model(registry: Registry, kept: Model
     ]
     assert orjson.loads((there / "report.json").read_bytes())["n"] == 252_000
     assert {p.stem for p in (there / "tables").iterdir()} == {
-        "deciles", "folds", "forecasters", "quarters", "symbols", "verdicts",
+        "deciles", "folds", "forecasters", "lake_files", "quarters", "symbols", "verdicts",
     }  # fmt: skip
 
 
@@ -384,6 +385,23 @@ def test_roll_back_to_the_baseline_or_a_former_champion(shelf: Store, tmp_path: 
     assert found.version == "1h-a"
     roll_back(shelf, tmp_path, "1h", "health", "skill -1 %")
     assert models.champion(shelf, "1h") is None
+
+
+@sqlite_only
+def test_register_after_the_gate_keeps_its_judgement(shelf: Store, registry: Registry, tmp_path: Path) -> None:
+    import mlflow
+
+    decision = judge(shelf, models.find_model(shelf, "1h-a"))
+    words = [verdict._asdict() for verdict in decision.verdicts]
+    models.add_event(shelf, ModelEvent("1h", "1h-a", Event.PROMOTED, "gate", decision.reason, words))
+    register(shelf, registry, tmp_path, models.find_model(shelf, "1h-a"))
+    run_id = models.find_model(shelf, "1h-a").mlflow_run_id
+    path = mlflow.artifacts.download_artifacts(
+        run_id=run_id, artifact_path="report.json", dst_path=str(tmp_path), tracking_uri=registry.uri
+    )
+    report = orjson.loads(Path(path).read_bytes())
+    assert [v["goal"] for v in report["verdicts"]] == [v.goal for v in decision.verdicts]
+    assert [v["goal"] for v in report["goals"]] == ["F1"]
 
 
 @sqlite_only

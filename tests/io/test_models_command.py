@@ -105,6 +105,9 @@ def test_promote_forced_is_in_the_card(home: Path) -> None:
     assert event["event"] == "forced"
     assert event["actor"].startswith("cli:")
     assert event["reason"].startswith("a trial [gate: challenger")
+    assert [v["goal"] for v in found["verdicts"] if not v["is_met"]] == ["F2 skill over HAR-S"], "the judgement of the log"
+    assert [v["goal"] for v in found["goals"]] == ["F1"], "what training had written"
+    assert "MISSED" in run("card", "1h-weak").output
 
 
 def test_rollback_to_the_baseline_and_back(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,16 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from altforecast.tables import FUNDING_RATES
 from altforecast.types import Timeframe
+from altforecast_io.funding_files import add_funding
 from altforecast_io.store import models
 from altforecast_pipelines import training
+from altforecast_pipelines.features import stale
 from altforecast_pipelines.forecast_sensors import forecast_sensor, training_sensor
 from altforecast_pipelines.ingest import open_instance
 from altforecast_pipelines.instance import FORECAST_QUEUE, HEAVY, HEAVY_TAGS, LANE_TAG
+from altforecast_pipelines.jobs import BASELINE_TRAINING
 from altforecast_pipelines.launcher import WarmRunLauncher
 from altforecast_pipelines.lessons import HORIZONS_TAG
 from altforecast_pipelines.promotions import decide, write_walk
@@ -40,6 +45,7 @@ from tests.pipelines.forecast_house import (
     up_to,
 )  # fmt: skip
 
+WALK = ("walk_forward_forecasts", "forecast_outcomes")
 UNREACHABLE = "http://127.0.0.1:9"
 TRAINS = """
 import sys, time
@@ -97,6 +103,7 @@ def test_a_training_with_mlflow_down_and_its_registration_later(house: House) ->
     candidate, baseline = models.newest_models(house.store, "1h")[::-1]
     assert (baseline.family, candidate.family) == ("baseline", "lightgbm")
     assert candidate.report["folds"]
+    check_report(house, baseline, candidate)
     assert candidate.mlflow_version is None
     assert next(e for e, v in events(house) if v == candidate.version) == "trained"
     assert events(house)[-1][0] in ("promoted", "challenger", "rejected")
@@ -107,26 +114,55 @@ def test_a_training_with_mlflow_down_and_its_registration_later(house: House) ->
     assert "skill over HAR-S" in str(materialised(first)["candidates"]["walk_forward"])
     forecast(house)
     assert house.lake.read("forecasts").height > 0
-    again = run(house, "train_models", "test", ("training_set", "baselines", "candidates", "champions"), ["1h"])
+    again = run(house, "train_models", "test", ("training_set", "baselines", "candidates", "champions", *WALK), ["1h"])
     assert failed_checks(again) == []
     assert "trained on these very bars already" in logs(house, again)
     assert f"{candidate.version}: registered with MLflow" in logs(house, again)
     assert models.find_model(house.store, candidate.version).mlflow_version == 1
     assert len(models.newest_models(house.store)) == 2
+    check_baseline_walk(house, baseline)
     check_walk(house, candidate)
+
+
+def check_baseline_walk(house: House, baseline: models.Model) -> None:
+    """Before any promotion the baseline's own past is on record, as the baseline's."""
+    walked = house.lake.read("walk_forward_forecasts")
+    assert set(walked["forecaster"]) == {"har", "climatology"}
+    assert walked["model"].unique().to_list() == [baseline.version]
+    outcomes = house.lake.read("forecast_outcomes").filter(pl.col("origin") == "walk_forward")
+    assert outcomes.height == ended(house, walked).height > 1000
+    assert write_walk(house, "1h", house.provenance("walk_forward_forecasts", "again")) == ([], [])
+
+
+def ended(house: House, walked: pl.DataFrame) -> pl.DataFrame:
+    """Forecasts whose last bar ahead exists: the one before a hole has no outcome."""
+    ends = house.lake.read("bars").select("symbol", "exchange", (pl.col("ts") + HOUR).alias("target_ts"))
+    return walked.join(ends, on=("symbol", "exchange", "target_ts"), how="semi")
+
+
+def check_report(house: House, baseline: models.Model, candidate: models.Model) -> None:
+    """Goals, parameters, sums of files and versions of what taught are written down."""
+    assert {v["goal"][:2] for v in candidate.report["verdicts"]} >= {"F1", "F2", "F3", "F4"}
+    assert "verdicts" not in baseline.report
+    assert candidate.report["parameters"]["family"] == "lightgbm"
+    for model in (baseline, candidate):
+        folder = house.settings.models_dir / model.folder
+        assert model.report["files"] == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+        bars = {f.name: f.provenance().data_version for f in house.lake.files("bars")}
+        assert {k: v for k, v in model.report["lake_versions"].items() if k.startswith("bars@")} == bars
 
 
 def check_walk(house: House, candidate: models.Model) -> None:
     """A promotion brings the walk forward and its outcomes into the lake, once."""
     promote(house)
-    done = run(house, "train_models", "test", ("walk_forward_forecasts", "forecast_outcomes"))
+    done = run(house, "train_models", "test", WALK)
     walked = house.lake.read("walk_forward_forecasts")
     assert materialised(done)["walk_forward_forecasts"]["dagster/row_count"] == walked.height > 1000
     assert set(walked["forecaster"]) == {"champion", "har", "climatology"}
     assert walked["model"].unique().to_list() == [candidate.version]
     assert walked["price"].null_count() == 0
     outcomes = house.lake.read("forecast_outcomes").filter(pl.col("origin") == "walk_forward")
-    assert outcomes.height == walked.filter(pl.col("target_ts") <= TRAINED).height
+    assert outcomes.height == ended(house, walked).height
     assert write_walk(house, "1h", house.provenance("walk_forward_forecasts", "again")) == ([], [])
     assert decide(house, "1h").decided == ""
 
@@ -144,7 +180,8 @@ def test_a_killed_training_leaves_no_model(house: House, repository: Path) -> No
         if process.poll() is None:
             process.kill()
         process.wait()
-    (left,) = (house.settings.models_dir / "1h").iterdir()
+    left, walk = sorted((house.settings.models_dir / "1h").iterdir())
+    assert walk.name == f"{left.name}{training.WALK_SUFFIX}"
     assert models.newest_models(house.store) == []
     assert "no baseline yet" in str(tick(house, forecast_sensor))
     result = train_baselines(house, ["1h"])
@@ -185,7 +222,7 @@ def test_clear_leftovers_spares_what_has_a_row(house: House) -> None:
     (folder / ".1h-half.part").mkdir()
     kept = models.newest_models(house.store, "1h")[0].version
     assert clear_leftovers(house) == [".1h-half.part", "1h-lost", f"1h-lost{training.WALK_SUFFIX}"]
-    assert [p.name for p in folder.iterdir()] == [kept]
+    assert sorted(p.name for p in folder.iterdir()) == [kept, f"{kept}{training.WALK_SUFFIX}"]
 
 
 def test_prune_keeps_the_newest_and_those_in_use(house: House, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
@@ -195,7 +232,7 @@ def test_prune_keeps_the_newest_and_those_in_use(house: House, monkeypatch: pyte
     train_baselines(house, ["1h"])
     new, old = models.newest_models(house.store, "1h")
     assert training.prune(house, "1h") == [old.version]
-    assert [p.name for p in (house.settings.models_dir / "1h").iterdir()] == [new.version]
+    assert sorted(p.name for p in (house.settings.models_dir / "1h").iterdir()) == [new.version, f"{new.version}{training.WALK_SUFFIX}"]
     assert training.prune(house, "1h") == []
 
 
@@ -211,6 +248,23 @@ def test_features_are_renewed_where_bars_changed(house: House, bars: pl.DataFram
     assert changed == ["features@1h@2023-03"]
     part = house.lake.files("features")[-1].provenance()
     assert "bars@1h@2023-02" in {i.name for i in part.inputs}
+    check_stale_by_funding(house)
+
+
+def check_stale_by_funding(house: House) -> None:
+    """Rows of a table beside the bars make their month, and those that look back on it, stale; they come as they were and are not."""
+    assert stale(house) == []
+    rows = pl.DataFrame(
+        {"ts": [TRAINED - 10 * DAY], "symbol": "BTC-USDT-PERP", "exchange": "binance", "funding_rate": 0.0001, "interval_h": 8,
+         "source": "import", "known_at": TRAINED - 10 * DAY}
+    )  # fmt: skip
+    rows = rows.select(pl.col(name).cast(dtype) for name, dtype in FUNDING_RATES.schema.items())
+    add_funding(house.lake, rows, house.provenance("funding_rates", "test"))
+    assert [(s.window.start.month, s.timeframes) for s in stale(house)] == [(2, (Timeframe.H1,)), (3, (Timeframe.H1,))]
+    train_baselines(house, ["1h"])
+    assert stale(house) == []
+    assert add_funding(house.lake, rows, house.provenance("funding_rates", "again")) == 0
+    assert stale(house) == []
 
 
 # ---- what starts trainings and forecasts
@@ -232,7 +286,7 @@ def test_training_sensor_asks_for_baselines_first_and_candidates_behind_them(hou
     assert request.tags[LANE_TAG] == HEAVY
     assert request.tags["dagster-celery/queue"] == "forecast"
     assert request.tags[HORIZONS_TAG] == '["1h","4h","24h"]'
-    assert {k.to_user_string() for k in request.asset_selection or ()} == {"features", "training_set", "baselines"}
+    assert {k.to_user_string() for k in request.asset_selection or ()} == set(BASELINE_TRAINING)
     train_baselines(house, ["1h", "4h", "24h"])
     behind = tick(house, training_sensor)
     assert isinstance(behind, dg.SensorResult)
