@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from altforecast.errors import InputError
 
 Floats = NDArray[np.float64]
+_LARGEST_EXPONENT = 25.0
+"""Weights of one block of an exponential mean span at most e to this, so that sums lose no digits."""
 
 
 class Trailing:
@@ -114,17 +116,20 @@ def ewma(values: Floats, decay: float, start_bars: int = 24) -> Floats:
 
     The first value is the mean of a column's first `start_bars` known values, given from the last of them on; NaN before.
     """
-    out = np.full_like(values, np.nan)
     known = ~np.isnan(values)
-    seen, total, state = np.zeros(values.shape[1]), np.zeros(values.shape[1]), np.full(values.shape[1], np.nan)
-    for row in range(len(values)):
-        new, has = np.where(known[row], values[row], 0.0), known[row]
-        seen += has
-        total += np.where(seen <= start_bars, new, 0.0)
-        starts = has & (seen == start_bars)
-        state = np.where(has & (seen > start_bars), decay * state + (1.0 - decay) * new, np.where(starts, total / start_bars, state))
-        out[row] = state
-    return out
+    seen = np.cumsum(known, axis=0)
+    is_step = known & (seen > start_bars)
+    new = np.where(is_step, (1.0 - decay) * np.where(known, values, 0.0), 0.0)
+    first = np.where(known & (seen <= start_bars), values, 0.0).sum(axis=0) / start_bars
+    new += np.where(known & (seen == start_bars), first, 0.0)
+    out, state = np.empty(values.shape), np.zeros(values.shape[1])
+    block = max(int(_LARGEST_EXPONENT / max(-np.log(max(decay, 1e-300)), 1e-3)), 1)
+    for start in range(0, len(values), block):
+        rows = slice(start, start + block)
+        weight = decay ** np.cumsum(is_step[rows], axis=0)
+        out[rows] = weight * (state + np.cumsum(new[rows] / weight, axis=0))
+        state = out[rows][-1]
+    return np.where(seen >= start_bars, out, np.nan)
 
 
 def _running(values: NDArray[Any]) -> Floats:

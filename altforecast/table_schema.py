@@ -80,8 +80,10 @@ def _check_values(table: Table, frame: pl.DataFrame) -> None:
     for column in table.columns:
         if not column.nullable and frame[column.name].null_count():
             raise SchemaError(f"table {table.name}: column {column.name} may not be null")
-        if column.dtype.is_float() and frame[column.name].is_nan().any():
-            raise SchemaError(f"table {table.name}: column {column.name} holds NaN (missing is null)")
+    floats = [column.name for column in table.columns if column.dtype.is_float()]
+    for name, has_nan in zip(floats, frame.select(pl.col(floats).is_nan().any()).row(0) if floats else (), strict=True):
+        if has_nan:
+            raise SchemaError(f"table {table.name}: column {name} holds NaN (missing is null)")
     if _has_doubles(table, frame):
         raise SchemaError(f"table {table.name}: key {table.key} is not unique")
 

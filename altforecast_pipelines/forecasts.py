@@ -21,7 +21,7 @@ from altforecast.forecast_params import HORIZONS
 from altforecast.forecast_tables import FORECAST_CALIBRATIONS, FORECASTS
 from altforecast.tables import table
 from altforecast.types import Series, Timeframe, Window
-from altforecast_io.lake import PartFile, Scope, month_start, next_month
+from altforecast_io.lake import PartFile, Scope, month_start, months_between, next_month
 from altforecast_io.provenance import Input, Provenance
 from altforecast_pipelines.build import Built, summary, turn
 from altforecast_pipelines.features import INDEX_VENUE, TIMEFRAMES, read_signals
@@ -39,6 +39,7 @@ CATCH_UP = timedelta(days=14)
 AT_BAR_CLOSE = "bar_close"
 """Trigger of the runs that the sensor starts."""
 _BAR = ("symbol", "exchange")
+_OF_GRID = (*_BAR, "timeframe", "ts", "open", "high", "low", "close", "volume", "known_at", "quality")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Due:
 
     forecaster: Forecaster
     first: int
+    waiting: pl.DataFrame
+    """The series that wait: symbol, exchange, newest, first."""
 
 
 def newest_bars(house: House, timeframe: Timeframe) -> pl.DataFrame:
@@ -114,11 +117,8 @@ class Refresh:
         earliest = newest - CATCH_UP // timedelta(milliseconds=1)
         if voice.pack is not None:
             earliest = max(earliest, voice.pack.info.train_until + self.timeframe.ms)
-        waiting = self._waiting(voice, earliest)
-        return Due(voice, _ms(waiting["first"].min())) if waiting.height else None
-
-    def _waiting(self, voice: Forecaster, earliest: int) -> pl.DataFrame:
-        return waiting_series(self.series, self.spoken, voice.horizon, voice.names[-1], earliest)
+        waiting = waiting_series(self.series, self.spoken, voice.horizon, voice.names[-1], earliest)
+        return Due(voice, _ms(waiting["first"].min()), waiting) if waiting.height else None
 
     # ---- what it rests on
 
@@ -146,7 +146,12 @@ class Refresh:
         from altforecast.bar_grid import bar_grid
 
         wanted = [Series(exchange, symbol) for symbol, exchange in self.series.select(_BAR).iter_rows()]
-        return bar_grid(self.house.lake.read("bars", self.timeframe, self.window.start, self.window.end, wanted), self.timeframe)
+        lake, whole = self.house.lake, self.window
+        frames = [  # month by month: a file is sorted, sorting several into one takes longer than all the rest
+            lake.read("bars", self.timeframe, max(whole.start, month), min(whole.end, next_month(month)), wanted, _OF_GRID)
+            for month in months_between(whole)
+        ]
+        return bar_grid(pl.concat(frames), self.timeframe)
 
     @cached_property
     def features(self) -> FeatureMatrix | None:
@@ -202,13 +207,18 @@ class Refresh:
 
     def forecasts(self, made_at: datetime) -> pl.DataFrame:
         """Rows of forecasts for everything that is due, none that was said before."""
-        frames = [FORECASTS.empty()]
-        for due in self.dues:
-            rows = self._said(due, made_at)
-            earliest = self._waiting(due.forecaster, due.first)
-            mine = rows.join(earliest, on=_BAR, how="inner").filter(pl.col("ts").is_between("first", "newest"))
-            frames.append(mine.select(FORECASTS.schema.names()))
-        return pl.concat(frames)
+        if not self.dues:
+            return FORECASTS.empty()
+        rows = pl.concat([self._said(due, made_at) for due in self.dues])
+        waiting = pl.concat(
+            [
+                due.waiting.with_columns(pl.lit(due.forecaster.horizon).alias("horizon"), pl.lit(name).alias("forecaster"))
+                for due in self.dues
+                for name in due.forecaster.names
+            ]
+        )
+        mine = rows.join(waiting, on=[*_BAR, "horizon", "forecaster"], how="inner").filter(pl.col("ts").is_between("first", "newest"))
+        return mine.select(FORECASTS.schema.names())
 
     def _said(self, due: Due, made_at: datetime) -> pl.DataFrame:
         from altforecast.forecasting import forecast_bars
