@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -49,6 +50,9 @@ class Settings(RealtimeSettings):
     redis_url: str = var("", "REDIS_URL", description="event bus on Redis; empty means in-process")
     mlflow_uri_override: str = var(
         "", "MLFLOW_TRACKING_URI", description="model registry: sqlite:///, postgresql:// or an MLflow server; empty means a file in <home>"
+    )
+    challenger_family: Literal["none", "catboost"] = var(
+        "none", "CHALLENGER_FAMILY", description="a second family of models trained beside LightGBM; catboost needs `make setup-catboost`"
     )
     dagster_postgres_url: str = var("", "DAGSTER_POSTGRES_URL", description="Dagster's own PostgreSQL database; empty means SQLite")
     celery_broker_url: str = var("", "CELERY_BROKER_URL", description="broker of the Celery run launcher; empty means none")
@@ -328,6 +332,9 @@ class Settings(RealtimeSettings):
     def _together(self) -> Self:
         if self.mode == "live" and self.environment == "sandbox":
             raise ValueError("MODE=live cannot be used with ALTFORECAST_ENVIRONMENT=sandbox")
+        if self.challenger_family != "none" and find_spec(self.challenger_family) is None:
+            name = self.challenger_family
+            raise ValueError(f"CHALLENGER_FAMILY={name} needs the extra {name}, which is not installed: make setup-{name}")
         return self
 
 

@@ -3,7 +3,7 @@
 What belongs here: turns, order, words for the run's log, metadata. What does not: a single training (`training`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -43,11 +43,19 @@ def account(lessons: Sequence[Lesson]) -> dg.MaterializeResult[Any]:
     return dg.MaterializeResult(
         metadata={
             "trained": sum(not lesson.note for lesson in lessons),
-            "versions": {lesson.horizon: lesson.version or "none" for lesson in lessons},
-            "notes": {lesson.horizon: lesson.note for lesson in lessons if lesson.note},
+            "versions": joined((lesson.horizon, lesson.version or "none") for lesson in lessons),
+            "notes": joined((lesson.horizon, lesson.note) for lesson in lessons if lesson.note),
             "walk_forward": dg.MetadataValue.md(_markdown([row for row in rows if row])),
         }
     )
+
+
+def joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """One text per horizon, of all families."""
+    found: dict[str, list[str]] = {}
+    for horizon, text in pairs:
+        found.setdefault(horizon, []).append(text)
+    return {horizon: ", ".join(dict.fromkeys(texts)) for horizon, texts in found.items()}
 
 
 def _scores(lesson: Lesson) -> dict[str, str]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from altforecast.forecast_packs import BASELINE
+from altforecast.forecast_packs import BASELINE, LIGHTGBM
 from altforecast.forecast_params import HORIZONS
 from altforecast.types import Window
 from altforecast_io.lake import PartFile, Scope, months_between, next_month
@@ -43,11 +43,11 @@ class Step:
     reason: str = ""
 
 
-def decide(house: House, horizon: str) -> Step:
-    """Hold the newest candidate against the gate, once; writes the outcome into the log of models."""
+def decide(house: House, horizon: str, family: str = LIGHTGBM) -> Step:
+    """Hold the newest candidate of a family against the gate, once; writes the outcome into the log of models."""
     from altforecast_io.model_decisions import judge
 
-    newest = undecided(house, horizon)
+    newest = undecided(house, horizon, family)
     if newest is None:
         return Step(horizon, _champion(house, horizon))
     decision = judge(house.store, newest)
@@ -57,9 +57,9 @@ def decide(house: House, horizon: str) -> Step:
     return Step(horizon, _champion(house, horizon), newest.version, decision.outcome, decision.reason)
 
 
-def undecided(house: House, horizon: str) -> models.Model | None:
-    """The newest candidate, where nobody has decided about it; older ones that were never decided are superseded."""
-    candidates = [m for m in models.newest_models(house.store, horizon) if m.family != BASELINE]
+def undecided(house: House, horizon: str, family: str = LIGHTGBM) -> models.Model | None:
+    """The newest candidate of a family, where nobody has decided about it; older ones that were never decided are superseded."""
+    candidates = models.newest_models(house.store, horizon, 1, family)
     decided = {e.version for e in models.newest_events(house.store, horizon, EVENTS_LOOKED_AT) if e.event in _DECIDED}
     return candidates[0] if candidates and candidates[0].version not in decided else None
 

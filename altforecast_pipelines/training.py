@@ -22,7 +22,7 @@ import polars as pl
 
 from altforecast import CODE_VERSION
 from altforecast.errors import InputError, UnknownNameError
-from altforecast.forecast_packs import BASELINE
+from altforecast.forecast_packs import BASELINE, LIGHTGBM
 from altforecast.forecast_params import FOLDS, HORIZONS
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.lake import write_parquet_atomically
@@ -210,6 +210,12 @@ class Lesson:
     note: str = ""
     """Why nothing was trained; empty where something was."""
     table: dict[str, object] = field(default_factory=dict)
+
+
+def families(house: House) -> tuple[str, ...]:
+    """Boosted models that are trained and held against the gate, in this order: LightGBM, then the challenger's family if one is set."""
+    wanted = house.settings.challenger_family
+    return (LIGHTGBM,) if wanted == "none" else (LIGHTGBM, wanted)
 
 
 def trained_on(house: House, horizon: str, family: str, data_hash: str) -> models.Model | None:

@@ -11,9 +11,10 @@ import dagster as dg
 from altforecast import CODE_VERSION
 from altforecast.forecast_params import HORIZONS
 from altforecast_pipelines.launcher import hold_while_alive
+from altforecast_pipelines.lessons import joined
 from altforecast_pipelines.promotions import decide, tell_mlflow
 from altforecast_pipelines.resources import House
-from altforecast_pipelines.training import prune, training_turn
+from altforecast_pipelines.training import families, prune, training_turn
 
 DOC = (
     "The gate promotes, keeps as challenger or rejects, and says why; the log of models decides who answers, MLflow mirrors it. With "
@@ -27,7 +28,7 @@ def champions(context: dg.AssetExecutionContext, house: dg.ResourceParam[House])
     """Decide, tell, tidy."""
     hold_while_alive(house.settings.dagster_home, context.run_id)
     with training_turn(house, context.log.info):
-        steps = [decide(house, horizon) for horizon in HORIZONS]
+        steps = [decide(house, horizon, family) for horizon in HORIZONS for family in families(house)]
         faults = [fault for horizon in HORIZONS for fault in tell_mlflow(house, horizon, context.log.info)]
         pruned = [version for horizon in HORIZONS for version in prune(house, horizon)]
     for step in steps:
@@ -39,8 +40,8 @@ def champions(context: dg.AssetExecutionContext, house: dg.ResourceParam[House])
         passed=not faults, asset_key="champions", check_name=CHECK.name, severity=dg.AssetCheckSeverity.WARN,
         metadata={"rows_broken": len(faults), "files": len(steps), **first},
     )  # fmt: skip
+    reasons = joined((step.horizon, step.reason or "none") for step in steps)
     yield dg.MaterializeResult(
-        metadata={"champions": {s.horizon: s.champion for s in steps}, "decisions": {s.horizon: s.reason or "none" for s in steps},
-                  "files_removed": len(pruned)},
+        metadata={"champions": {s.horizon: s.champion for s in steps}, "decisions": reasons, "files_removed": len(pruned)},
         check_results=[told],
-    )  # fmt: skip
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_load_accepts_old_names(monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, expected: object) -> None:
     monkeypatch.setenv(name, value)
     assert getattr(Settings.load(), field) == expected
+
+
+@pytest.mark.skipif(find_spec("catboost") is not None, reason="the extra catboost is installed")
+def test_load_challenger_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHALLENGER_FAMILY", "catboost")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert str(caught.value).endswith("CHALLENGER_FAMILY=catboost needs the extra catboost, which is not installed: make setup-catboost")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["none", "lightgbm"])
+def test_load_challenger_family(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CHALLENGER_FAMILY", value)
+    if value == "none":
+        assert Settings.load().challenger_family == "none"
+    else:
+        with pytest.raises(SettingsError, match=r"CHALLENGER_FAMILY.*'none' or 'catboost'"):
+            Settings.load()
 
 
 def test_load_telegram_secret_alias(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
@@ -17,6 +18,8 @@ import pytest
 from altforecast.tables import FUNDING_RATES
 from altforecast.types import Timeframe
 from altforecast_io.funding_files import add_funding
+from altforecast_io.model_files import load_pack
+from altforecast_io.settings import Settings
 from altforecast_io.store import models
 from altforecast_pipelines import training
 from altforecast_pipelines.features import stale
@@ -122,6 +125,22 @@ def test_a_training_with_mlflow_down_and_its_registration_later(house: House) ->
     assert len(models.newest_models(house.store)) == 2
     check_baseline_walk(house, baseline)
     check_walk(house, candidate)
+
+
+@pytest.mark.skipif(find_spec("catboost") is None, reason="the extra catboost is not installed: make setup-catboost")
+def test_a_second_family_is_trained_and_judged(house: House) -> None:
+    both = Settings.load(base=house.settings.base, fetch_exchange_bars=False, challenger_family="catboost", mlflow_uri_override=UNREACHABLE)
+    result = run(House(lambda: both, house.clock), "train_models", "test", ("candidates", "champions"), ["1h"])
+    found = {m.family: m for m in models.newest_models(house.store, "1h")}
+    assert sorted(found) == ["catboost", "lightgbm"]
+    assert found["catboost"].version.startswith("catboost-1h-")
+    versions = materialised(result)["candidates"]["versions"]
+    assert versions == {"1h": f"{found['lightgbm'].version}, {found['catboost'].version}"}
+    decided = {v for e, v in events(house) if e in ("promoted", "challenger", "rejected")}
+    assert decided == {m.version for m in found.values()}
+    pack = load_pack(house.settings.models_dir / found["catboost"].folder)
+    assert pack.bundle is not None
+    assert pack.bundle.family == "catboost"
 
 
 def check_baseline_walk(house: House, baseline: models.Model) -> None:
