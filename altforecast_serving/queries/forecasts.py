@@ -18,6 +18,7 @@ from altforecast.errors import StorageError
 from altforecast.forecast_params import HORIZONS
 from altforecast.forecast_scores import LEVELS
 from altforecast.forecast_tables import FORECASTS, QUANTILES
+from altforecast.symbols import CRYPTOCAP
 from altforecast.types import Series, Timeframe
 from altforecast_io.lake import PartFile
 from altforecast_io.provenance import Provenance
@@ -235,6 +236,8 @@ def _why_empty(reader: LakeReader, models: ModelLog, series: Series | None) -> l
     known = reader.series()
     if not known:
         return [EMPTY_LAKE]
+    if series is not None and series.exchange == CRYPTOCAP:
+        return [f"{series.symbol} is an index: forecasts are made of what can be traded"]
     wanted = timeframes_of(tuple(HORIZONS))
     if series is not None and not set(wanted) & set(known.get(series, [])):
         needed = " or ".join(tf.value for tf in wanted)

@@ -74,7 +74,7 @@ def _bars(timeframe: Timeframe, now: datetime) -> Frame:
     for seed, series in enumerate((*SERIES, YOUNG)):
         rng = np.random.default_rng(seed)
         walk = np.cumsum(rng.normal(0, SPREAD / 2, n_steps))
-        close = (60_000.0, 2_500.0, 150.0, 1.2)[seed] * np.exp(walk)[step - 1 :: step]
+        close = (101_000.0, 2_500.0, 150.0, 1.2)[seed] * np.exp(walk)[step - 1 :: step]
         n = min(50 if series == YOUNG else N_BARS[timeframe], len(close) - 1)
         opened, closed = close[-n - 1 : -1], close[-n:]
         frames.append(pl.DataFrame({

@@ -85,6 +85,9 @@ def test_forecast_shows_fan_direction_and_how_it_was_made(watched: Watched, scre
     answer = httpx.get(f"{watched.base}/api/forecasts/BTC-USDT?exchange=binance").json()["data"]
     take(page, f"forecast-{screen}")
     assert page.locator("#fan svg .band80").count() == 1
+    labels = page.evaluate("[...document.querySelectorAll('#fan svg text')].map((t) => t.getBBox().x)")
+    assert len(labels) >= 4
+    assert min(labels) >= 0, "no price is cut at the left edge"
     expect(page.locator("#horizons tbody tr")).to_have_count(4)
     hour = next(h for h in answer["horizons"] if h["horizon"] == "1h")
     low = next(q["price"] for q in hour["quantiles"] if q["level"] == 0.1)
@@ -229,7 +232,7 @@ def test_pages_of_an_empty_lake_say_how_to_fill_it(visit: Callable[[Site], Watch
         assert "altforecast import" in page.inner_text("#notice")
     assert "No outcome is known yet" in page.inner_text("#pit-words")
     page = found.open("/models")
-    assert "no model has been trained yet" in page.inner_text("#notice")
+    assert "nothing is trained yet" in page.inner_text("#notice")
     page = found.open("/market")
     assert "No forecast" in page.inner_text("#ahead")
 

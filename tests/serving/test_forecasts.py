@@ -100,7 +100,7 @@ def test_read_forecasts_none_yet_says_why(client: TestClient) -> None:
 def test_read_forecasts_index_has_none(told: TestClient) -> None:
     body = told.get("/api/forecasts/USDT.D").json()
     assert body["data"]["horizons"] == []
-    assert "no forecast of USDT.D" in body["warnings"][0]
+    assert body["warnings"][0] == "USDT.D is an index: forecasts are made of what can be traded"
 
 
 def test_read_btc_falls_back_to_a_venue_that_has_bars(make_settings: Callable[..., Settings], lake: Lake) -> None:

@@ -11,7 +11,7 @@ import { Record } from "./record.js";
 const REFRESH_MS = 30000;
 const ENOUGH_LIVE = 200;
 const ORIGIN_WORDS = {
-  live: "Live: each forecast was written down before its outcome and is never rewritten.",
+  live: "Live: written down when it was made, never rewritten; what was made after its outcome was known counts nowhere.",
   walk_forward: "Walk forward, not live: made of the past by models that were taught only what came before each test span.",
 };
 const byId = (id) => document.getElementById(id);

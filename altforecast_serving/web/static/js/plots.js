@@ -43,11 +43,14 @@ export function ticks(low, high, wanted = 4) {
   return found;
 }
 
-function frame(width, label, [low, high], format, height = HEIGHT) {
+/** Pixels left of a picture whose labels are prices: "100,000" is longer than a share. */
+const labelRoom = ([low, high], format) => Math.max(LEFT, ...ticks(low, high).map((tick) => 10 + 7 * format(tick).length));
+
+function frame(width, label, [low, high], format, height = HEIGHT, left = LEFT) {
   const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "plot", role: "img", "aria-label": label });
   const y = (value) => TOP + ((high - value) / (high - low || 1)) * (height - TOP - BOTTOM);
   for (const tick of ticks(low, high)) {
-    picture.append(shape("line", { x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick), class: "mesh" }), shape("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, format(tick)));
+    picture.append(shape("line", { x1: left, x2: width - RIGHT, y1: y(tick), y2: y(tick), class: "mesh" }), shape("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, format(tick)));
   }
   return { picture, y };
 }
@@ -164,9 +167,11 @@ export function fanPicture(points, names, { format, when }) {
   return (width) => {
     const height = 290;
     const values = points.flatMap((p) => [p.prices[0.025], p.prices[0.975]]);
-    const { picture, y } = frame(width, `fan of ${points.length - 1} horizons`, spread(values, 0), format, height);
+    const range = spread(values, 0);
+    const left = labelRoom(range, format);
+    const { picture, y } = frame(width, `fan of ${points.length - 1} horizons`, range, format, height, left);
     const root = (t) => Math.sqrt(Math.max(0, t - points[0].t));
-    const x = (t) => LEFT + 18 + (root(t) / root(points.at(-1).t)) * (width - LEFT - RIGHT - 40);
+    const x = (t) => left + 18 + (root(t) / root(points.at(-1).t)) * (width - left - RIGHT - 40);
     const curve = bent(points);
     for (const [, low, high, className] of BANDS) {
       picture.append(shape("polygon", { points: path([...curve.map((p) => [x(p.t), y(p.prices[high])]), ...curve.toReversed().map((p) => [x(p.t), y(p.prices[low])])]), class: className }));
@@ -176,7 +181,7 @@ export function fanPicture(points, names, { format, when }) {
       picture.append(titled(shape("line", { x1: x(p.t), x2: x(p.t), y1: y(p.prices[0.975]), y2: y(p.prices[0.025]), class: "mark" }), `${names[i]}, until ${when(p.t)}: 80 % ${format(p.prices[0.1])} to ${format(p.prices[0.9])}`));
     });
     picture.append(...places(points.slice(1).map((p, i) => [x(p.t), names[i]])).map(([at, text]) => shape("text", { x: at, y: height - 7, "text-anchor": "middle" }, text)));
-    if (x(points[1].t) - LEFT > 70) picture.append(shape("text", { x: LEFT, y: height - 7, "text-anchor": "start" }, "made"));
+    if (x(points[1].t) - left > 70) picture.append(shape("text", { x: left, y: height - 7, "text-anchor": "start" }, "made"));
     return picture;
   };
 }
