@@ -212,6 +212,17 @@ def test_the_newest_usable_baseline_answers(house: House, bars: pl.DataFrame) ->
     assert failed_checks(result) == []
 
 
+def test_nights_without_candidates_clear_old_baselines_away(house: House, bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("altforecast_pipelines.training.BASELINES_KEPT", 1)
+    old = models.newest_models(house.store, "1h", family="baseline")[0]
+    up_to(house, bars, TRAINED + DAY)
+    train_baselines(house, ["1h"])
+    new = models.newest_models(house.store, "1h", family="baseline")[0]
+    assert not (house.settings.models_dir / old.folder).exists()
+    assert (house.settings.models_dir / new.folder).is_dir()
+    assert models.find_model(house.store, old.version).report == old.report
+
+
 def test_mlflow_is_never_asked(school: House, tmp_path: Path) -> None:
     house = copied(school, tmp_path / "home", mlflow_uri_override=UNREACHABLE)
     promote(house)

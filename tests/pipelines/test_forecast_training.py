@@ -245,10 +245,10 @@ def test_clear_leftovers_spares_what_has_a_row(house: House) -> None:
 
 
 def test_prune_keeps_the_newest_and_those_in_use(house: House, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
-    monkeypatch.setattr(training, "BASELINES_KEPT", 1)
     train_baselines(house, ["1h"])
     up_to(house, bars, TRAINED + HOUR)
     train_baselines(house, ["1h"])
+    monkeypatch.setattr(training, "BASELINES_KEPT", 1)
     new, old = models.newest_models(house.store, "1h")
     assert training.prune(house, "1h") == [old.version]
     assert sorted(p.name for p in (house.settings.models_dir / "1h").iterdir()) == [new.version, f"{new.version}{training.WALK_SUFFIX}"]
