@@ -130,10 +130,14 @@ def test_read_reliability_of_the_baseline_and_of_the_past(told: TestClient) -> N
     assert past["n"] == 200
 
 
-@pytest.mark.parametrize("url", ["/api/forecasts/skill", "/api/forecasts/reliability", f"{URL}/track-record", "/api/forecasts"])
+@pytest.mark.parametrize("url", ["/api/forecasts/skill", "/api/forecasts/reliability", f"{URL}/track-record"])
 def test_forecast_routes_not_built_yet_say_so(client: TestClient, url: str) -> None:
     body = client.get(url).json()
     assert "have not been built" in body["warnings"][0] or "has not been built" in body["warnings"][0]
+
+
+def test_forecasts_before_any_training_say_so(client: TestClient) -> None:
+    assert client.get("/api/forecasts").json()["warnings"][0].startswith("no forecast has been made yet: nothing is trained yet")
 
 
 # ---- health and metrics
