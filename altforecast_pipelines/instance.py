@@ -17,6 +17,9 @@ EXPRESS, QUEUED, HEAVY = "express", "queued", "heavy"
 FORECAST_QUEUE = "forecast"
 """Celery queue of heavy runs; `worker_forecast` takes them, one at a time each."""
 HEAVY_TAGS = {LANE_TAG: HEAVY, "dagster-celery/queue": FORECAST_QUEUE}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run configuration: events, failures among them, are in the event log; printing each of them too would be a tenth of a bar-close run,
+and pages where a run is interrupted at the stop."""
 
 
 class HouseInstance(DagsterInstance):

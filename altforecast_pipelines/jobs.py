@@ -5,6 +5,7 @@ What belongs here: which assets and ops run together. What does not: when (`sens
 
 import dagster as dg
 
+from altforecast_pipelines.instance import QUIET as QUIET
 from altforecast_pipelines.replays import replay_grid
 from altforecast_pipelines.transfers import transfer_terms
 from altforecast_pipelines.upkeep import fetch_bars, refill_gaps, tidy
@@ -19,9 +20,6 @@ AT_BAR_CLOSE = ("forecast_calibrations", "forecasts", "forecast_outcomes", "mode
 
 BASELINE_TRAINING = ("features", "training_set", "baselines", "walk_forward_forecasts", "forecast_outcomes")
 TRAINING = (*BASELINE_TRAINING, "candidates", "champions")
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Events are in the event log; printing each of them too would be a tenth of a bar-close run."""
 
 on_bars = dg.define_asset_job(
     "on_bars",
@@ -55,23 +53,24 @@ on_context = dg.define_asset_job(
     "on_context",
     selection=dg.AssetSelection.assets("market_context"),
     executor_def=dg.in_process_executor,
+    config=QUIET,
     description="Hourly outside figures.",
 )
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, config=QUIET)
 def fetch_exchange_bars() -> None:
     """Fetch the newest closed bars of the tracked series into landing files."""
     fetch_bars()
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, config=QUIET)
 def refill_bar_gaps() -> None:
     """Ask the exchanges again for bars that are missing."""
     refill_gaps()
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, config=QUIET)
 def tidy_up() -> None:
     """Bound what grows: old runs, leftovers of killed writers, provenance logs, old revisions."""
     tidy()

@@ -5,11 +5,13 @@ What belongs here: launching and the health of run workers. What does not: the w
 
 import atexit
 import fcntl
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import DuplicateTaskNameWarning
 from dagster import DagsterInstance, DagsterRun, Field
 from dagster._config import UserConfigSchema
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
@@ -18,6 +20,8 @@ from dagster_celery.launcher import CeleryRunLauncher
 from altforecast_pipelines.instance import EXPRESS, HEAVY, LANE_TAG
 
 LOCKS = "run-workers"
+# dagster-celery makes its one task anew at each launch; Celery keeps the first, which is the same, and would say so in ten lines.
+warnings.filterwarnings("ignore", r"Task name '(execute|resume)_job'", DuplicateTaskNameWarning)
 
 
 class WarmRunLauncher(CeleryRunLauncher):

@@ -14,6 +14,7 @@ from pydantic import Field
 from altforecast_io.exchanges.venues import TELLS_TRANSFERS
 from altforecast_io.settings import Settings
 from altforecast_io.store.transfers import answered_at, save_terms
+from altforecast_pipelines.instance import QUIET
 from altforecast_pipelines.resources import House
 
 DUE_AFTER = timedelta(minutes=57)
@@ -46,7 +47,7 @@ def fetch_transfer_terms(context: dg.OpExecutionContext, config: TransferTermsCo
     context.add_output_metadata({"rows": rows, "venues": {**found, **others}})
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, config=QUIET)
 def transfer_terms() -> None:
     """Ask venues for the terms of transfers; the newest answer of each venue stays."""
     fetch_transfer_terms()
@@ -81,4 +82,4 @@ def due(venues: Sequence[str], answered: Mapping[str, datetime], now: datetime) 
 
 def config_of(venues: Sequence[str]) -> dict[str, Any]:
     """Run configuration that asks these venues alone."""
-    return {"ops": {"fetch_transfer_terms": {"config": {"venues": list(venues)}}}}
+    return QUIET | {"ops": {"fetch_transfer_terms": {"config": {"venues": list(venues)}}}}

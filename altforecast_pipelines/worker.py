@@ -51,6 +51,7 @@ def main() -> None:
     warm_up()
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool",
             "solo",

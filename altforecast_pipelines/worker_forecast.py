@@ -5,6 +5,7 @@ What belongs here: its command. What does not: the worker of bar-close runs (`wo
 trainings at a time. The parent imports no code location, so it stays small; the child is forked before anything was used.
 """
 
+import logging
 import os
 from contextlib import ExitStack
 from typing import Any
@@ -46,6 +47,12 @@ def let_go(task_id: str, **_: Any) -> None:
         stack.close()
 
 
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def expect_the_end(**_: Any) -> None:
+    """At the stop the child is killed; the pool need not report that as an error. A child killed at any other time is still told."""
+    logging.getLogger("multiprocessing").addFilter(lambda record: not str(record.msg).startswith("Process %r pid:%r exited"))
+
+
 def main() -> None:
     """Run the worker; ends on SIGTERM after the run in progress."""
     os.nice(NICENESS)
@@ -54,6 +61,7 @@ def main() -> None:
     app.conf.task_reject_on_worker_lost = False
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool",
             "prefork",

@@ -37,6 +37,30 @@ def test_lock_state_tells_working_from_dead(tmp_path: Path) -> None:
     assert lock_state(tmp_path, "run") == "free"
 
 
+QUIET_START_AND_STOP = """
+import logging
+from celery import signals
+from dagster_celery.make_app import make_app
+from dagster_celery.tasks import create_execute_job_task
+import altforecast_pipelines.launcher, altforecast_pipelines.worker_forecast
+app = make_app({"broker": "memory://"})
+for _ in range(2):
+    create_execute_job_task(app).si(execute_job_args_packed={})
+log = logging.getLogger("multiprocessing")
+log.error("Process %r pid:%r exited with %r", "at work", 1, "signal 9")
+signals.worker_shutting_down.send(sender=None)
+log.error("Process %r pid:%r exited with %r", "at the stop", 1, "signal 9")
+log.error("anything else")
+"""
+
+
+def test_launches_and_stops_are_quiet_but_a_killed_child_is_told(tmp_path: Path, repository: Path) -> None:
+    environment = {**os.environ, "ALTFORECAST_HOME": str(tmp_path), "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-W", "ignore", "-W", "default::UserWarning", "-c", QUIET_START_AND_STOP]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["Process 'at work' pid:1 exited with 'signal 9'", "anything else"]
+
+
 @contextmanager
 def running(command: list[str], environment: dict[str, str], log: Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as out:
