@@ -39,6 +39,8 @@ def nearest_levels(closes: Any, slots: Any, levels: Any, values: Any, is_end: An
                 live[n] = level
                 n += 1
             row += 1
+        if bar < first:  # nothing is asked here; what has ended or grown old by `first` is dropped there
+            continue
         kept = 0
         for k in range(n):
             level = live[k]
@@ -49,7 +51,7 @@ def nearest_levels(closes: Any, slots: Any, levels: Any, values: Any, is_end: An
             place[level] = kept
             kept += 1
         n = kept
-        if bar < first or np.isnan(closes[bar]):
+        if np.isnan(closes[bar]):
             continue
         _nearest(closes[bar], live, n, newest, values, out[bar - first])
     return out

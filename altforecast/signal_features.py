@@ -136,7 +136,9 @@ def _indicator_columns(
 ) -> dict[str, Floats]:
     if indicators is None or indicators.is_empty():
         return {}
-    placed, first = _placed(grid, indicators), rows.indices(len(grid.ts))[0]
+    first = rows.indices(len(grid.ts))[0]
+    wanted = pl.col("ts").dt.epoch("ms") >= int(grid.ts[0]) + first * grid.timeframe.ms
+    placed = _placed(grid, indicators.filter(wanted))
     bar = (placed.frame["ts"].dt.epoch("ms").to_numpy() - grid.ts[0]) // grid.timeframe.ms
     is_due = (placed.slot <= bar) & (bar >= first) & (bar < len(grid.ts))
     cells = bar[is_due] - first, placed.column[is_due]

@@ -21,10 +21,10 @@ from altforecast.forecast_params import HORIZONS
 from altforecast.forecast_tables import FORECAST_CALIBRATIONS, FORECASTS
 from altforecast.tables import table
 from altforecast.types import Series, Timeframe, Window
-from altforecast_io.lake import PartFile, Scope, month_start, months_between, next_month
+from altforecast_io.lake import PartFile, Scope, month_start, next_month
 from altforecast_io.provenance import Input, Provenance
 from altforecast_pipelines.build import Built, summary, turn
-from altforecast_pipelines.features import INDEX_VENUE, TIMEFRAMES, read_signals
+from altforecast_pipelines.features import INDEX_VENUE, TIMEFRAMES, read_months, read_signals
 from altforecast_pipelines.forecasters import Forecaster, forecasters, speakers
 from altforecast_pipelines.resources import House
 
@@ -146,12 +146,7 @@ class Refresh:
         from altforecast.bar_grid import bar_grid
 
         wanted = [Series(exchange, symbol) for symbol, exchange in self.series.select(_BAR).iter_rows()]
-        lake, whole = self.house.lake, self.window
-        frames = [  # month by month: a file is sorted, sorting several into one takes longer than all the rest
-            lake.read("bars", self.timeframe, max(whole.start, month), min(whole.end, next_month(month)), wanted, _OF_GRID)
-            for month in months_between(whole)
-        ]
-        return bar_grid(pl.concat(frames), self.timeframe)
+        return bar_grid(read_months(self.house, "bars", self.timeframe, self.window, _OF_GRID, wanted), self.timeframe)
 
     @cached_property
     def features(self) -> FeatureMatrix | None:
@@ -163,7 +158,8 @@ class Refresh:
             return None
         last = (int(self.grid.ts[-1]) - self.first) // self.timeframe.ms + 1
         reads = any(column.name in used for column in SIGNAL_COLUMNS)
-        return build_features(self.grid, last, read_signals(self.house, self.timeframe, self.window) if reads else None)
+        signals = read_signals(self.house, self.timeframe, self.window, _moment(self.first)) if reads else None
+        return build_features(self.grid, last, signals)
 
     # ---- calibrations
 
