@@ -36,6 +36,7 @@ from tests.pipelines.forecast_house import (
     DAY,
     HOUR,
     TRAINED,
+    copied,
     failed_checks,
     forecast,
     hourly,
@@ -82,6 +83,24 @@ def house(house: House, bars: pl.DataFrame) -> House:
     """Sixty days of bars, no model."""
     up_to(house, bars, TRAINED)
     return house
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory: pytest.TempPathFactory, bars: pl.DataFrame) -> House:
+    """The same with baselines of 1h; tests work on copies."""
+    settings = Settings.load(base=tmp_path_factory.mktemp("lesson") / "home", fetch_exchange_bars=False)
+    settings.make_folders()
+    house = House(lambda: settings)
+    up_to(house, bars, TRAINED)
+    train_baselines(house, ["1h"])
+    house.store.close()
+    return house
+
+
+@pytest.fixture
+def taught(lesson: House, tmp_path: Path) -> House:
+    """Sixty days of bars and a baseline of 1h."""
+    return copied(lesson, tmp_path / "taught")
 
 
 def trainee(house: House, how: str, repository: Path) -> subprocess.Popen[str]:
@@ -233,41 +252,38 @@ def _wait_for_line(house: House, n: int) -> int:
     return found
 
 
-def test_clear_leftovers_spares_what_has_a_row(house: House) -> None:
-    train_baselines(house, ["1h"])
-    folder = house.settings.models_dir / "1h"
+def test_clear_leftovers_spares_what_has_a_row(taught: House) -> None:
+    folder = taught.settings.models_dir / "1h"
     (folder / "1h-lost").mkdir()
     (folder / f"1h-lost{training.WALK_SUFFIX}").touch()
     (folder / ".1h-half.part").mkdir()
-    kept = models.newest_models(house.store, "1h")[0].version
-    assert clear_leftovers(house) == [".1h-half.part", "1h-lost", f"1h-lost{training.WALK_SUFFIX}"]
+    kept = models.newest_models(taught.store, "1h")[0].version
+    assert clear_leftovers(taught) == [".1h-half.part", "1h-lost", f"1h-lost{training.WALK_SUFFIX}"]
     assert sorted(p.name for p in folder.iterdir()) == [kept, f"{kept}{training.WALK_SUFFIX}"]
 
 
-def test_prune_keeps_the_newest_and_those_in_use(house: House, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
-    train_baselines(house, ["1h"])
-    up_to(house, bars, TRAINED + HOUR)
-    train_baselines(house, ["1h"])
+def test_prune_keeps_the_newest_and_those_in_use(taught: House, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
+    up_to(taught, bars, TRAINED + HOUR)
+    train_baselines(taught, ["1h"])
     monkeypatch.setattr(training, "BASELINES_KEPT", 1)
-    new, old = models.newest_models(house.store, "1h")
-    assert training.prune(house, "1h") == [old.version]
-    assert sorted(p.name for p in (house.settings.models_dir / "1h").iterdir()) == [new.version, f"{new.version}{training.WALK_SUFFIX}"]
-    assert training.prune(house, "1h") == []
+    new, old = models.newest_models(taught.store, "1h")
+    assert training.prune(taught, "1h") == [old.version]
+    assert sorted(p.name for p in (taught.settings.models_dir / "1h").iterdir()) == [new.version, f"{new.version}{training.WALK_SUFFIX}"]
+    assert training.prune(taught, "1h") == []
 
 
-def test_features_are_renewed_where_bars_changed(house: House, bars: pl.DataFrame) -> None:
-    train_baselines(house, ["1h"])
-    rows = house.lake.read("features")
-    assert rows.height == house.lake.read("bars").height
+def test_features_are_renewed_where_bars_changed(taught: House, bars: pl.DataFrame) -> None:
+    rows = taught.lake.read("features")
+    assert rows.height == taught.lake.read("bars").height
     assert rows["ts"].min() == bars["ts"].min()
-    stamps = {f.name: f.stamp() for f in house.lake.files("features")}
-    up_to(house, bars, TRAINED + HOUR)
-    train_baselines(house, ["1h"])
-    changed = [f.name for f in house.lake.files("features") if f.stamp() != stamps.get(f.name)]
+    stamps = {f.name: f.stamp() for f in taught.lake.files("features")}
+    up_to(taught, bars, TRAINED + HOUR)
+    train_baselines(taught, ["1h"])
+    changed = [f.name for f in taught.lake.files("features") if f.stamp() != stamps.get(f.name)]
     assert changed == ["features@1h@2023-03"]
-    part = house.lake.files("features")[-1].provenance()
+    part = taught.lake.files("features")[-1].provenance()
     assert "bars@1h@2023-02" in {i.name for i in part.inputs}
-    check_stale_by_funding(house)
+    check_stale_by_funding(taught)
 
 
 def check_stale_by_funding(house: House) -> None:
