@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from altforecast.errors import StorageError
+from altforecast.errors import InputError, StorageError
 from altforecast_io.model_card import model_files, model_metrics, model_params
 from altforecast_io.setting_values import mask_url
 from altforecast_io.settings import Settings, export_to_mlflow
@@ -91,7 +91,7 @@ class Registry:
         """Keep a trained model: parameters, scores, tables, plots and the files of `folder`; the version is made last.
 
         Twice is once: the tag altforecast.version tells. A run left over by a killed registration is marked KILLED, its version never
-        existed. Raises RegistryUnavailable; StorageError where `folder` is missing.
+        existed. Raises RegistryUnavailable; StorageError where `folder` is missing or a file in it is damaged.
         """
         if not folder.is_dir():
             raise StorageError(f"{folder}: the files of model {model.version} are missing")
@@ -100,6 +100,7 @@ class Registry:
             found = _version(client, name, model.version)
             if found is not None:
                 return Registered(str(found.run_id), int(found.version), False)
+            _check_whole(model, folder)
             experiment = self._experiment(client)
             _end_unfinished(client, experiment, model.version)
             run = client.create_run(experiment, run_name=model.version, tags=_run_tags(model))
@@ -270,6 +271,16 @@ def _version(client: MlflowClient, name: str, version: str) -> ModelVersion | No
     """MLflow's version of one of ours, the earliest where there are two."""
     found = client.search_model_versions(f"name = '{name}' and tags.`{VERSION_TAG}` = '{version}'")
     return min(found, key=lambda v: int(v.version), default=None)
+
+
+def _check_whole(model: Model, folder: Path) -> None:
+    """A version that cannot be loaded would only be found out by whoever needs it."""
+    from altforecast_io.model_files import load_pack  # loads LightGBM where the pack has models
+
+    try:
+        load_pack(folder)
+    except InputError as error:
+        raise StorageError(f"{folder}: the files of model {model.version} are damaged: {error}") from error
 
 
 def _registered(client: MlflowClient, name: str) -> Any:

@@ -130,6 +130,15 @@ def test_register_without_files_is_refused(registry: Registry, kept: Model, tmp_
     assert not isinstance(caught.value, RegistryUnavailable)
 
 
+def test_register_a_damaged_model_is_refused_and_leaves_nothing(registry: Registry, kept: Model, tmp_path: Path) -> None:
+    damaged = tmp_path / kept.folder / "pack.json"
+    damaged.write_text(damaged.read_text()[:-5])
+    with pytest.raises(StorageError, match="the files of model 1h-a are damaged") as caught:
+        registry.register(kept, tmp_path / kept.folder)
+    assert not isinstance(caught.value, RegistryUnavailable)
+    assert not client(registry).search_registered_models()
+
+
 CHILD = """
 import sys, time
 from pathlib import Path
