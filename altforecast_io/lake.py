@@ -25,6 +25,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from altforecast.errors import EnvironmentMismatchError, SchemaError, StorageError
+from altforecast.table_schema import sorted_rows
 from altforecast.tables import Table, table
 from altforecast.types import Series, Timeframe, Window
 from altforecast_io.provenance import METADATA_KEY, Provenance, data_version, decode
@@ -195,7 +196,7 @@ class Lake:
         needed = list(dict.fromkeys([*names, *spec.sort]))
         parts = self.files(name, timeframe, start, end)
         frames = [_read_once(batch, wanted, needed) for batch in batched(parts, OPEN_FILES)]
-        return pl.concat([spec.empty().select(needed), *frames]).sort(spec.sort).select(names)
+        return sorted_rows(pl.concat([spec.empty().select(needed), *frames]), spec.sort).select(names)
 
     def hot_path(self, name: str, timeframe: Timeframe | str) -> Path:
         """Path of the hot file, whether it exists or not."""
@@ -265,8 +266,8 @@ class Lake:
         in_scope = (pl.col("ts") >= month_start(scope.window.start)) & (pl.col("ts") < _widened_end(scope.window))
         if scope.series is not None:
             in_scope &= series_filter(scope.series)
-        newest = pl.concat([old.filter(~in_scope), rows]).sort(spec.sort)
-        newest = newest.group_by(spec.groups, maintain_order=True).tail(spec.hot_rows).select(spec.schema.names()).sort(spec.sort)
+        newest = pl.concat([old.filter(~in_scope), _newest_of_groups(spec, rows)]).sort(spec.sort)
+        newest = _newest_of_groups(spec, newest).sort(spec.sort)
         write_parquet_atomically(path, newest, {})
 
     def _log(self, written: list[PartFile]) -> None:
@@ -306,6 +307,11 @@ def _open(part: PartFile) -> IO[bytes] | None:
         return None
 
 
+def _newest_of_groups(spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """What a hot file keeps of rows in their order."""
+    return rows.group_by(spec.groups, maintain_order=True).tail(spec.hot_rows).select(spec.schema.names())
+
+
 def series_filter(series: Iterable[Series]) -> pl.Expr:
     """Rows that belong to one of the series."""
     wanted = pl.DataFrame({"exchange": [s.exchange for s in series], "symbol": [s.symbol for s in series]})
@@ -321,6 +327,9 @@ def _widened_end(window: Window) -> datetime:
 def _split_by_month(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     if rows.is_empty():
         return {}
+    oldest, newest = rows["ts"].min(), rows["ts"].max()
+    if isinstance(oldest, datetime) and isinstance(newest, datetime) and month_start(oldest) == month_start(newest):
+        return {oldest.strftime("%Y-%m"): rows}
     labelled = rows.with_columns(pl.col("ts").dt.strftime("%Y-%m").alias("_month"))
     groups = labelled.partition_by("_month", as_dict=True, include_key=False, maintain_order=True)
     return {str(key[0]): frame for key, frame in groups.items()}

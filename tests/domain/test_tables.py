@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from altforecast.errors import SchemaError, UnknownNameError
+from altforecast.table_schema import sorted_rows
 from altforecast.tables import MARKET_CONTEXT, TABLES, TS, table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -64,3 +66,16 @@ def test_registry_is_sound(name: str) -> None:
 def test_table_unknown_lists_the_known() -> None:
     with pytest.raises(UnknownNameError, match="divergences"):
         table("divergence")
+
+
+ROW = st.tuples(st.sampled_from(["A", "B", None]), st.sampled_from(["x", "y"]), st.integers(0, 4))
+
+
+@given(st.lists(ROW, max_size=40), st.booleans())
+def test_sorted_rows_are_those_of_a_plain_sort(rows: list[tuple[str | None, str, int]], is_by_series: bool) -> None:
+    schema = {"symbol": pl.String(), "exchange": pl.String(), "ts": pl.Int64()}
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("ts").cast(TS)).with_row_index("number")
+    by = ("symbol", "exchange", "ts")
+    given_rows = frame.sort(by[:2], maintain_order=True) if is_by_series else frame
+    assert_frame_equal(sorted_rows(given_rows, by), given_rows.sort(by, maintain_order=True))
+    assert_frame_equal(sorted_rows(given_rows, ("ts",)), given_rows.sort("ts", maintain_order=True))
