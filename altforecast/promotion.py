@@ -70,11 +70,12 @@ class Health(NamedTuple):
     reason: str
 
 
-def judge_candidate(horizon: str, table: Table, live: Table | None = None) -> Decision:
+def judge_candidate(horizon: str, table: Table, live: Table | None = None, is_same_recipe: bool = True) -> Decision:
     """Hold a candidate's walk forward against the rules of promotion.
 
     table, live: tables of `forecast_summary.summarise` of the candidate and of the champion (None: the baseline answers); null counts
-    as NaN and misses its rule. An empty table (no fold) is rejected. Promoted: every rule is met. Challenger: better than HAR-S and
+    as NaN and misses its rule. is_same_recipe: whether both are of one family, so that equal losses mean a refit on newer data; a
+    champion of another family must be beaten. An empty table (no fold) is rejected. Promoted: every rule is met. Challenger: better than HAR-S and
     climatology in the mean, coverage within BAND_80, but a rule is missed. Raises UnknownNameError for an unknown horizon.
     """
     if horizon not in HORIZONS:
@@ -85,7 +86,7 @@ def judge_candidate(horizon: str, table: Table, live: Table | None = None) -> De
     mine = table["forecasters"][table["best"]]
     verdicts = (
         _over_climatology(horizon, mine), _over_har(horizon, mine), *_coverage(horizon, table, mine), *_groups(horizon, table),
-        *(() if live is None else (_over_live(horizon, table, live),)),
+        *(() if live is None else (_over_live(horizon, table, live, is_same_recipe),)),
     )  # fmt: skip
     missed = [v for v in verdicts if not v.is_met]
     if not missed:
@@ -164,14 +165,14 @@ def _inflation(table: Table) -> float:
     return max(variance * float(n.sum()) / 0.16, 1.0)
 
 
-def _over_live(horizon: str, table: Table, live: Table) -> Verdict:
-    goal, gate = "better than the champion", f"t < 0, or equal within {EQUAL_SKILL:.2%}"
+def _over_live(horizon: str, table: Table, live: Table, is_same_recipe: bool) -> Verdict:
+    goal, gate = "better than the champion", f"t < 0, or equal within {EQUAL_SKILL:.2%}" if is_same_recipe else "t < 0"
     found = compare_losses(table, live)
     if found.n_days == 0 and _days(table) and _days(live) and max(_days(live)) < min(_days(table)):
         return Verdict(goal, horizon, "the champion is older than all folds", "no common day", True, "")
     if found.n_days < MIN_COMMON_DAYS:
         return Verdict(goal, horizon, f"{found.n_days} common days", f"≥ {MIN_COMMON_DAYS} common days", False, "")
-    is_equal = abs(found.difference) <= EQUAL_SKILL
+    is_equal = is_same_recipe and abs(found.difference) <= EQUAL_SKILL
     words = "equal" if is_equal else f"{-found.difference:+.3%}, t {found.t:.1f}"
     return Verdict(goal, horizon, f"{words} over {found.n_days} days", gate, is_equal or found.t < 0, "")
 

@@ -44,7 +44,9 @@ def judge(store: Store, model: Model) -> Decision:
     if model.family == BASELINE:
         raise InputError("version", model.version, "is a baseline: it answers wherever there is no champion and cannot be promoted")
     live = models.champion(store, model.horizon)
-    return judge_candidate(model.horizon, model.report, None if live is None or live.version == model.version else live.report)
+    if live is None or live.version == model.version:
+        return judge_candidate(model.horizon, model.report)
+    return judge_candidate(model.horizon, model.report, live.report, model.family == live.family)
 
 
 def promote(store: Store, models_dir: Path, version: str, actor: str, reason: str = "", force: bool = False) -> Decision:

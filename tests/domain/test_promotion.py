@@ -174,6 +174,16 @@ def test_judge_candidate_too_few_common_days() -> None:
     assert "29 common days" in decision.reason
 
 
+def test_judge_candidate_equal_losses_renew_only_the_same_recipe() -> None:
+    live = table()
+    twin = copy.deepcopy(live)
+    twin["losses"]["mix"] = [loss * (1 + 1e-5) for loss in live["losses"]["mix"]]
+    assert judge_candidate("1h", twin, live).outcome == "promoted"
+    other = judge_candidate("1h", twin, live, is_same_recipe=False)
+    assert (missed(other), other.outcome) == (["better than the champion"], "challenger")
+    assert judge_candidate("1h", table(level=0.92), live, is_same_recipe=False).outcome == "promoted"
+
+
 def test_judge_candidate_champion_older_than_all_folds() -> None:
     assert judge_candidate("1h", table(), table(level=0.5, first=10_000)).outcome == "promoted"
 
