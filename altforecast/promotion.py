@@ -75,8 +75,9 @@ def judge_candidate(horizon: str, table: Table, live: Table | None = None, is_sa
 
     table, live: tables of `forecast_summary.summarise` of the candidate and of the champion (None: the baseline answers); null counts
     as NaN and misses its rule. is_same_recipe: whether both are of one family, so that equal losses mean a refit on newer data; a
-    champion of another family must be beaten. An empty table (no fold) is rejected. Promoted: every rule is met. Challenger: better than HAR-S and
-    climatology in the mean, coverage within BAND_80, but a rule is missed. Raises UnknownNameError for an unknown horizon.
+    champion of another family must be beaten. An empty table (no fold) is rejected. Promoted: every rule is met. Challenger: better
+    than HAR-S and climatology in the mean, coverage within BAND_80, but a rule is missed. Raises UnknownNameError for an unknown
+    horizon.
     """
     if horizon not in HORIZONS:
         raise UnknownNameError("horizon", horizon, "no such horizon", HORIZONS)

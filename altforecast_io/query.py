@@ -14,7 +14,14 @@ from altforecast.errors import InputError
 from altforecast.tables import TABLES, Table
 from altforecast_io.lake import Lake
 
-_DUCK_TYPES = {"String": "VARCHAR", "Float32": "REAL", "Float64": "DOUBLE", "Int64": "BIGINT", "Boolean": "BOOLEAN", "List(Float64)": "DOUBLE[]"}
+_DUCK_TYPES = {
+    "String": "VARCHAR",
+    "Float32": "REAL",
+    "Float64": "DOUBLE",
+    "Int64": "BIGINT",
+    "Boolean": "BOOLEAN",
+    "List(Float64)": "DOUBLE[]",
+}
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
