@@ -72,10 +72,11 @@ def card(model: Model, history: Sequence[ModelEvent], role: str) -> dict[str, An
 def print_horizons(console: Console, horizons: Iterable[Row]) -> None:
     """One table per horizon, headed by who answers; scores: skill over climatology and HAR-S, its t, coverage. Fits 80 columns."""
     for found in horizons:
-        console.print(f"[bold]{found['horizon']}[/bold]: {found['champion'] or 'the baseline HAR-S-FHS'} answers", soft_wrap=True)
-        head = ("version", "role", "climat.", "HAR-S", "DM t", "80 %", "95 %", "MLflow")
-        rows = [(m["version"], m["role"], *(_shown(s, m[s]) for s in _SCORES), _shown("", m["mlflow_version"])) for m in found["models"]]
-        _print(console, head, rows) if rows else console.print("  no model trained yet")
+        who = found["champion"] or ("the baseline HAR-S-FHS" if found["models"] else "nobody")
+        console.print(f"[bold]{found['horizon']}[/bold]: {who} answers", soft_wrap=True)
+        head = ("version", "role", "clim.", "HAR-S", "DM t", "80 %", "95 %", "MLflow")
+        rows = [(m["version"], m["role"], *(_briefly(s, m[s]) for s in _SCORES), _shown("", m["mlflow_version"])) for m in found["models"]]
+        _print(console, head, rows, 0) if rows else console.print("  no model trained yet")
         _print_mirror(console, found.get("mlflow"))
 
 
@@ -131,8 +132,8 @@ def _print_verdicts(console: Console, verdicts: Sequence[Row]) -> None:
         _print(console, ("rule", "reached", "asked", ""), rows)
 
 
-def _print(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _print(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 1) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
     for name in head:
         table.add_column(name, overflow="fold", no_wrap=name in ("version", "role"))
     for row in rows:
@@ -146,6 +147,13 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2%}" if name in _AS_PERCENT else f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _briefly(name: str, value: float | None) -> str:
+    """A score in at most six places, so that names of 28 characters and all scores fit 80 columns."""
+    if value is None or name not in _AS_PERCENT:
+        return "-" if value is None else f"{value:.1f}"
+    return f"{value:.1%}" if name.startswith("coverage") else f"{value:.2%}"
 
 
 def _known(value: float) -> float | None:

@@ -58,7 +58,7 @@ def test_list_empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ALTFORECAST_HOME", str(tmp_path))
     found = run("list", "--horizon", "1h")
     assert found.exit_code == 0
-    assert "the baseline HAR-S-FHS answers" in found.output
+    assert "1h: nobody answers" in found.output
     assert "no model trained yet" in found.output
 
 
