@@ -156,7 +156,7 @@ class PastForecast(BaseModel):
     q975: float | None
     p_up: float | None
     reason: str | None
-    outcome: float | None = Field(description="log return that followed; null until it is known, and where the forecast was made after that")
+    outcome: float | None = Field(description="log return that followed; null until known, and where the forecast was made after that")
     price_then: float | None
     is_up: bool | None
     is_in_80: bool | None

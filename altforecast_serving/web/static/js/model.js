@@ -35,7 +35,7 @@ function showHead(m) {
 function showMlflow(m) {
   const box = byId("mlflow");
   if (!m.mlflow_run_id) {
-    box.replaceChildren(element("p", "It is not in MLflow. Models are logged there after training; where that failed, the next run catches up.", "muted"));
+    box.replaceChildren(element("p", "It is not in MLflow: candidates are logged there after training (where that failed, the next run catches up), baselines never.", "muted"));
     return;
   }
   const how = element("p", "Open it with ", "muted");
