@@ -106,7 +106,6 @@ class LiveParams:
     """First days out of sample that are not scored, because hardly a residual stands behind their calibration."""
 
 
-FEATURES_1H = FeatureParams()
 CALIBRATION = CalibrationParams()
 FOLDS = FoldParams()
 LIVE = LiveParams()

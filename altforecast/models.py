@@ -47,11 +47,6 @@ class Trees(Protocol):
         """The trees as text; equal trees give equal text."""
 
 
-def fit_booster(x: Matrix, y: Floats, params: BoosterParams, seed: int, threads: int = 1) -> Trees:
-    """LightGBM trees for y given x, shapes (n, features) and (n,); the same inputs, seed and thread count give the same trees."""
-    return _train(_binned(x, params, seed, threads), y, params, seed, threads)
-
-
 def _binned(x: Matrix, params: BoosterParams, seed: int, threads: int) -> lgb.Dataset:
     """Binned once, so that several sets of trees learn from the same rows without binning them again."""
     data = lgb.Dataset(x, np.zeros(len(x)), params={**_settings(params, seed, threads), "feature_pre_filter": False}, free_raw_data=False)
