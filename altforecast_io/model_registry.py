@@ -116,6 +116,8 @@ class Registry:
         champion, challenger: our versions, None: nobody (the baseline answers). A version that MLflow does not have leaves its alias
         empty: no alias is better than a wrong one. Raises RegistryUnavailable.
         """
+        if self._is_unborn():
+            return []
         wanted = dict(zip(ALIASES, (champion, challenger), strict=True))
         with self._client() as client:
             name = self.model_name(horizon)
@@ -126,11 +128,28 @@ class Registry:
             return [change for change in changes if change is not None]
 
     def aliases(self, horizon: str) -> dict[str, str]:
-        """Alias -> our version that it stands on in MLflow now, for the aliases that stand on one; raises RegistryUnavailable."""
+        """Alias -> our version that it stands on in MLflow now, for the aliases that stand on one; raises RegistryUnavailable.
+
+        A database file that nobody has made yet holds none, and is not made for the question.
+        """
+        if self._is_unborn():
+            return {}
         with self._client() as client:
             model = _registered(client, self.model_name(horizon))
             found = {} if model is None else {a: _ours(client, model.name, v) for a, v in model.aliases.items() if a in ALIASES}
             return {alias: version for alias, version in found.items() if version is not None}
+
+    def _is_unborn(self) -> bool:
+        """Whether the backend is a file that nothing was ever registered in."""
+        if not self.uri.startswith("sqlite"):
+            return False
+        try:
+            Path(make_url(self.uri).database or "").stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # the sign of life is asked for next and says what is wrong
+        return False
 
     def _experiment(self, client: MlflowClient) -> str:
         from mlflow.exceptions import MlflowException

@@ -5,6 +5,7 @@ What belongs here: which assets and ops run together. What does not: when (`sens
 
 import dagster as dg
 
+from altforecast_pipelines.instance import HEAVY_JOB, HEAVY_TAGS
 from altforecast_pipelines.instance import QUIET as QUIET
 from altforecast_pipelines.replays import replay_grid
 from altforecast_pipelines.transfers import transfer_terms
@@ -43,8 +44,9 @@ on_forecasts = dg.define_asset_job(
     description="Forecasts of the newest bars, outcomes of older ones, health of the models: started by new bars and new models.",
 )
 train_models = dg.define_asset_job(
-    "train_models",
+    HEAVY_JOB,
     selection=dg.AssetSelection.assets(*TRAINING),
+    tags=HEAVY_TAGS,
     executor_def=dg.in_process_executor,
     config=QUIET,
     description="Features, baselines, candidates, the gate: minutes of work on one core, for the workers of the queue `forecast`.",

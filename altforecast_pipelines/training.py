@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,10 @@ WALK_FORWARD_DAYS = 180
 """Newest days of a walk forward that are kept for the lake."""
 BASELINES_KEPT, CANDIDATES_KEPT = 5, 12
 """Newest model folders kept per horizon, besides champion and challenger; rows and reports of older ones stay in the store."""
+DIGEST = 16
+"""Characters of a digest of bars that people are shown."""
+RETRY_HOLDS = timedelta(days=1)
+"""A run repeated later than this trains everything: what its first attempt finished is old by then."""
 Say = Callable[[str], None]
 
 
@@ -210,6 +214,8 @@ class Lesson:
     note: str = ""
     """Why nothing was trained; empty where something was."""
     table: dict[str, object] = field(default_factory=dict)
+    data_hash: str = ""
+    """Digest of the bars that taught the version; empty without one."""
 
 
 def families(house: House) -> tuple[str, ...]:
@@ -227,17 +233,36 @@ def trained_on(house: House, horizon: str, family: str, data_hash: str) -> model
     return None
 
 
-def teach(house: House, room: Classroom, horizon: str, family: str, run_id: str, say: Say) -> Lesson:
-    """Train one horizon and keep it, unless a model of these very bars exists; too few bars are a note, not an error."""
+def trained_by(house: House, horizon: str, family: str, run_ids: Collection[str]) -> models.Model | None:
+    """The newest model that one of these runs made, by this code, within RETRY_HOLDS, whose files are still there."""
+    since = house.clock() - RETRY_HOLDS
+    for model in models.newest_models(house.store, horizon, family=family, with_reports=False) if run_ids else []:
+        is_theirs = model.dagster_run_id in run_ids and model.code_version == CODE_VERSION and model.trained_at >= since
+        if is_theirs and (house.settings.models_dir / model.folder).is_dir():
+            return model
+    return None
+
+
+def teach(
+    house: House, room: Classroom, horizon: str, family: str, run_id: str, say: Say, attempts: Collection[str] = ()
+) -> Lesson:  # fmt: skip
+    """Train one horizon and keep it, unless a model of these very bars exists; too few bars are a note, not an error.
+
+    attempts: earlier runs that this one repeats; what they finished is not trained again, although bars may have come since.
+    """
     from altforecast.forecast_training import data_hash, train_baseline, train_candidate
 
+    done = trained_by(house, horizon, family, attempts)
+    if done is not None:
+        why = f"{done.version} was finished by run {done.dagster_run_id[:8]}, which this one repeats"
+        return Lesson(horizon, done.version, why, data_hash=done.data_hash)
     timeframe = HORIZONS[horizon][0]
     grid = room.grid(timeframe)
     if grid is None:
         return Lesson(horizon, note=f"no bar of {timeframe.value} yet")
     same = trained_on(house, horizon, family, data_hash(grid))
     if same is not None:
-        return Lesson(horizon, same.version, f"{same.version} was trained on these very bars already")
+        return Lesson(horizon, same.version, f"{same.version} was trained on these very bars already", data_hash=same.data_hash)
     now = round(house.clock().timestamp() * 1000)
     try:
         if family == BASELINE:
@@ -247,7 +272,7 @@ def teach(house: House, room: Classroom, horizon: str, family: str, run_id: str,
     except InputError as error:
         return Lesson(horizon, note=str(error))
     model = keep(house, training, grid, run_id, room.versions(timeframe, family != BASELINE))
-    return Lesson(horizon, model.version, table=dict(model.report))
+    return Lesson(horizon, model.version, table=dict(model.report), data_hash=model.data_hash)
 
 
 def keep(house: House, training: Training, grid: BarGrid, run_id: str, versions: Mapping[str, str]) -> models.Model:

@@ -29,4 +29,4 @@ def baselines(context: dg.AssetExecutionContext, house: dg.ResourceParam[House])
     with training_turn(house, context.log.info):  # here too: without boosted models no later step would ever clear away old ones
         for version in [version for horizon in HORIZONS for version in prune(house, horizon)]:
             context.log.info(f"removed the files of {version}, which nobody uses")
-    return account(found)
+    return account(context, found)

@@ -23,4 +23,4 @@ DOC = (
 def candidates(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> dg.MaterializeResult[Any]:
     """Train one candidate per horizon and family."""
     hold_while_alive(house.settings.dagster_home, context.run_id)
-    return account([lesson for family in families(house) for lesson in teach_all(house, context, family)])
+    return account(context, [lesson for family in families(house) for lesson in teach_all(house, context, family)])

@@ -13,7 +13,7 @@ from altforecast.forecast_params import HORIZONS
 from altforecast_pipelines.features import TIMEFRAMES
 from altforecast_pipelines.launcher import hold_while_alive
 from altforecast_pipelines.resources import House
-from altforecast_pipelines.training import bars_needed, classroom
+from altforecast_pipelines.training import DIGEST, bars_needed, classroom
 
 DOC = (
     "Bars that teach, by length: series, span, rows with a known outcome for each horizon, digest. Its data version is that digest: "
@@ -44,7 +44,7 @@ def _account(room: Any, timeframe: Any) -> list[dict[str, Any]]:
     if grid is None:
         return []
     span = " to ".join(f"{np.datetime64(int(grid.ts[i]), 'ms'):.16}" for i in (0, -1))
-    digest = data_hash(grid)[:16]
+    digest = data_hash(grid)[:DIGEST]
     return [
         {
             "horizon": name, "bars": timeframe.value, "series": len(grid.series), "span": span, "digest": digest,

@@ -269,6 +269,13 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Registry(f"sqlite:///{tmp_path}/file/mlflow.db", "sandbox").aliases("1h")
 
 
+def test_asking_makes_no_database(tmp_path: Path) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow/mlflow.db", "sandbox")
+    assert registry.aliases("1h") == {}
+    assert registry.sync_aliases("1h", "1h-a", None) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def postgres_uri() -> Iterator[str]:
     admin = create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 2})

@@ -6,13 +6,14 @@ What belongs here: bars in the lake, runs, ticks. What does not: expected values
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import orjson
 import polars as pl
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from altforecast.forecast_packs import BASELINE
 from altforecast.tables import BARS
@@ -61,16 +62,18 @@ def up_to(house: House, bars: pl.DataFrame, moment: datetime) -> None:
 
 
 def run(
-    house: House, job: str, trigger: str, assets: Sequence[str] | None = None, horizons: Sequence[str] = (), is_good: bool = True
-) -> dg.ExecuteInProcessResult:
-    """One run of a job, as the sensors ask for it."""
+    house: House, job: str, trigger: str, assets: Sequence[str] | None = None, horizons: Sequence[str] = (), is_good: bool = True,
+    repeats: str = "", tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:  # fmt: skip
+    """One run of a job, as the sensors ask for it, or with other tags. repeats: id of the run that this one repeats."""
     now = house.clock()
     named = {HORIZONS_TAG: orjson.dumps(list(horizons)).decode()} if horizons else {}
-    tags = {TRIGGER_TAG: trigger, **named, **range_tags(Window(month_start(now), next_month(now)))}
+    asked = {TRIGGER_TAG: trigger, **range_tags(Window(month_start(now), next_month(now)))} if tags is None else dict(tags)
+    asked |= named | {PARENT_RUN_ID_TAG: repeats, ROOT_RUN_ID_TAG: repeats} if repeats else {}
     definition = build_definitions(overrides={"house": house}).resolve_job_def(job)
     keys = [dg.AssetKey(name) for name in assets] if assets else None
     with open_instance(house.settings) as instance:
-        result = definition.execute_in_process(run_config=QUIET, instance=instance, tags=tags, raise_on_error=False, asset_selection=keys)
+        result = definition.execute_in_process(run_config=QUIET, instance=instance, tags=asked, raise_on_error=False, asset_selection=keys)
     assert result.success is is_good
     return result
 
