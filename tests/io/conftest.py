@@ -90,5 +90,6 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from altforecast_io.model_registry import Registry
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    path.touch()  # MLflow makes its tables in an empty file; where there is none, asking makes none
     assert Registry(f"sqlite:///{path}", "sandbox").aliases("1h") == {}
     return path
