@@ -69,7 +69,8 @@ def run(
     now = house.clock()
     named = {HORIZONS_TAG: orjson.dumps(list(horizons)).decode()} if horizons else {}
     asked = {TRIGGER_TAG: trigger, **range_tags(Window(month_start(now), next_month(now)))} if tags is None else dict(tags)
-    asked |= named | {PARENT_RUN_ID_TAG: repeats, ROOT_RUN_ID_TAG: repeats} if repeats else {}
+    asked |= named
+    asked |= {PARENT_RUN_ID_TAG: repeats, ROOT_RUN_ID_TAG: repeats} if repeats else {}
     definition = build_definitions(overrides={"house": house}).resolve_job_def(job)
     keys = [dg.AssetKey(name) for name in assets] if assets else None
     with open_instance(house.settings) as instance:
