@@ -90,7 +90,7 @@ GOALS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("features of 1,000 new bars of 33 series [ms]", "< 150", lambda r: round(r["bench_forecasts"][0]["ms_median"])),
     ("forecasts of 33 series x 4 horizons at a new bar, p95 [ms]", "< 250", lambda r: round(r["bench_forecasts"][1]["refresh_ms_p95"])),
     (
-        "the same inside the run, from looking to written, an hour's bars, p95 [ms]",
+        "the same inside the run, from looking to written, p95 [ms]",
         "< 250",
         lambda r: round(r["bench_forecast_run"][0]["ms_p95"]),
     ),
